@@ -1,0 +1,44 @@
+# Two commands: `make run` serves real rankings, `make test` checks everything. Both set themselves up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUNDLE ?= artifacts/bundles/demo
+PORT ?= 8000
+
+.PHONY: help setup run test check format clean
+
+help:
+	@echo "make run     build the demo bundle if there is none, and serve it on http://127.0.0.1:$(PORT)"
+	@echo "make test    every check and every test"
+	@echo "make setup   only make $(VENV) with $(BIN)/adrank"
+	@echo "make check   lint, types, import rules"
+	@echo "make format  let ruff rewrite what it can"
+	@echo "make clean   remove $(VENV), artifacts and caches"
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "adrank needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,offline,dev]"
+	@touch $@
+
+setup: $(VENV)/.installed
+
+run: setup
+	$(if $(filter artifacts/bundles/demo,$(BUNDLE)),@test -f $(BUNDLE)/manifest.json || $(BIN)/adrank demo)
+	$(BIN)/adrank serve --bundle $(BUNDLE) --port $(PORT)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,43 @@
+"""The one command. A table of lazy imports: no sub-command pays for another's libraries."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "demo": ("export.demo", "simulate a marketplace, train on it and export the demo bundle"),
+    "marketplace": ("models.marketplace.command", "write a simulated marketplace's impression log"),
+    "prepare": ("models.data.command", "turn a raw click log into request-grouped Parquet and vocabularies"),
+    "train": ("models.train", "train a model from one YAML configuration"),
+    "evaluate": ("models.evaluate", "AUC, GAUC, log loss and calibration of a checkpoint"),
+    "export": ("export.command", "turn checkpoints into a bundle, proved against torch"),
+    "bundle": ("bundle.command", "show or verify a bundle"),
+    "features": ("service.features_command", "load users' features into Redis"),
+    "serve": ("service.serve", "serve a bundle over HTTP"),
+}
+
+
+def usage() -> str:
+    """The help text of `adrank` itself."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: adrank COMMAND [options]", "", "commands:", *lines, "", "adrank COMMAND --help says more."]
+    )
+
+
+def main() -> int:
+    """Run the named sub-command with the remaining arguments; its exit code is ours."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"adrank: there is no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    command = importlib.import_module(COMMANDS[name][0])
+    return int(command.main(rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

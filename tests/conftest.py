@@ -1,0 +1,50 @@
+"""Property tests draw the same examples every time, and a busy machine is no failure.
+
+What several folders share is made once a session. The imports stand inside, so that service tests need no torch.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from export.assemble import Trained
+    from tests.market import Demo, Market
+
+settings.register_profile("adrank", deadline=None, derandomize=True)
+settings.load_profile("adrank")
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> "Market":
+    """A tiny marketplace, prepared. torch computes in one thread from here on, so that runs can be compared bitwise."""
+    from tests.market import make_market
+
+    return make_market(tmp_path_factory.mktemp("market"))
+
+
+@pytest.fixture(scope="session")
+def trained(market: "Market", tmp_path_factory: pytest.TempPathFactory) -> "Trained":
+    """A small checkpoint of each stage."""
+    from tests.market import train_all
+
+    return train_all(market, tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def exported(trained: "Trained", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of those checkpoints, with 25 of the 200 users."""
+    from export.assemble import FunnelSettings, assemble
+
+    sizes = FunnelSettings(retrieval=120, qscore=80, prerank=40, finerank=20, interests=3, per_interest=10)
+    return assemble(trained, tmp_path_factory.mktemp("bundles"), "tiny", sizes, users=25)[0]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> "Demo":
+    """What `adrank demo` makes."""
+    from tests.market import make_demo
+
+    return make_demo(tmp_path_factory.mktemp("demo"))
