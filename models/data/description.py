@@ -1,0 +1,68 @@
+"""Rules of a dataset description that span several of its entries."""
+
+from collections import Counter
+
+from bundle.schema import Kind
+from models.data.spec import DataError, DatasetSpec, HistoryColumn
+
+
+def check_description(spec: DatasetSpec) -> None:
+    """What a description may not ask for, whatever the data. DataError names the entry."""
+    if not spec.name or "/" in spec.name or spec.name.startswith("."):
+        raise DataError(f"name {spec.name!r} cannot name a folder")
+    _check_features(spec)
+    _check_histories(spec)
+
+
+def _check_features(spec: DatasetSpec) -> None:
+    sides = {
+        "user_features": spec.user_features,
+        "context_features": spec.context_features,
+        "ad_features": spec.ad_features,
+    }
+    for side, features in sides.items():
+        counted = Counter(feature.column for feature in features)
+        if twice := [name for name, count in counted.items() if count > 1]:
+            raise DataError(f"{spec.name}: {side} name {twice} twice")
+        for feature in features:
+            if "/" in feature.column or feature.column.startswith("."):
+                raise DataError(f"{spec.name}: {side}: column {feature.column!r} cannot name a file")
+            if feature.filter and (side != "ad_features" or feature.kind is not Kind.CATEGORICAL):
+                raise DataError(
+                    f"{spec.name}: {side}: {feature.column!r} is {feature.kind}; filter is for categorical ad features"
+                )
+            if feature.kind is not Kind.MULTIVALUED and (feature.max_values != 1 or feature.separator is not None):
+                raise DataError(
+                    f"{spec.name}: {side}: {feature.column!r} is {feature.kind}; max_values, separator are not for it"
+                )
+
+
+def _check_histories(spec: DatasetSpec) -> None:
+    kinds = {feature.column: feature.kind for feature in spec.ad_features}
+    names = Counter(history.name for history in spec.histories)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise DataError(f"{spec.name}: two histories are called {repeated[0]!r}")
+    seen: dict[str, HistoryColumn] = {}
+    for history in spec.histories:
+        for name in history.fields:
+            if kinds[name] is Kind.NUMBER or not (history.of_ads or kinds[name] is Kind.CATEGORICAL):
+                raise DataError(
+                    f"{spec.name}: history {history.name!r}: field {name!r} is {kinds[name]}, which it cannot hold"
+                )
+        if not history.of_ads and history.source != "behaviours":
+            raise DataError(
+                f"{spec.name}: history {history.name!r}: source {history.source!r} is of ads, of_ads cannot be false"
+            )
+        for kind in history.events:
+            other = seen.setdefault(kind, history)
+            if _events(other) != _events(history):
+                raise DataError(
+                    f"{spec.name}: {other.name!r} and {history.name!r} make {kind!r} events of different things: "
+                    "a user's event is stored once, so source, column and what it carries must be the same"
+                )
+
+
+def _events(history: HistoryColumn) -> tuple[object, ...]:
+    """What the stored events of a history are made of: two that share a kind of event must agree on it."""
+    listed_as = history.events[0] if history.column is not None else None
+    return history.source, history.column, listed_as, history.of_ads, None if history.of_ads else history.fields

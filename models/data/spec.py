@@ -1,0 +1,133 @@
+"""A dataset described by one YAML: which columns are what. Unknown keys are refused, naming file and key."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from bundle.schema import Frozen, Kind
+
+
+class DataError(Exception):
+    """Data or its description cannot be used. The message names the file, the field and the value."""
+
+
+class FeatureColumn(Frozen):
+    """One column that becomes a feature."""
+
+    column: str
+    kind: Kind = Kind.CATEGORICAL
+    min_count: int = Field(default=1, ge=1)
+    """Values seen in fewer training impressions (for user and context) or training impressions of its ads (for ads)
+    become unknown. Behaviours count too for ad features."""
+    buckets: int = Field(default=16, ge=2)
+    """Bucketed: at most this many intervals of equal mass over the training split."""
+    separator: str | None = None
+    """Multi-valued, in a text column: what stands between the values. None: the column holds lists."""
+    max_values: int = Field(default=1, ge=1)
+    """Multi-valued: only the first so many are kept."""
+    log: bool = False
+    """Number: take log1p first."""
+    filter: bool = False
+    """Requests may ask for ads with, or without, values of this field. Categorical ad features only."""
+
+
+class HistoryColumn(Frozen):
+    """One behaviour sequence."""
+
+    name: str
+    source: Literal["column", "log", "behaviours"]
+    """column: a list column of the user table (ids of ads, oldest first), the same for all of a user's impressions.
+    log: the user's own earlier impressions in the log, strictly before each impression, of the kinds in `events`.
+    behaviours: a separate behaviour log (user, time, fields), strictly before each impression."""
+    column: str | None = None
+    """source column: which one. With source log it may be given too: its ads come first, the log's are appended."""
+    fields: tuple[str, ...] = Field(min_length=1)
+    """Ad features that describe one behaviour."""
+    of_ads: bool = True
+    """Behaviours are ads of the catalogue; False: they carry `fields` themselves."""
+    max_length: int = Field(default=50, gt=0, le=1000)
+    events: tuple[Literal["click", "impression"], ...] = ("click",)
+    """Events that append online; with source log the rows that do: click (label 1), impression (label 0)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "HistoryColumn":
+        if self.source == "column" and self.column is None:
+            raise ValueError(f"history {self.name!r} has source 'column' and names no column")
+        return self
+
+
+class SplitSpec(Frozen):
+    """How rows are split when the source does not come split. Times are the log's own; a later row never trains."""
+
+    valid_from: int | float | None = None
+    """First time of the validation split."""
+    test_from: int | float | None = None
+    """First time of the test split."""
+
+
+class DatasetSpec(Frozen):
+    """One dataset: where it comes from and what its columns are."""
+
+    name: str
+    source: Literal["kuairand", "taobao", "movielens", "table"]
+    files: dict[str, str] = Field(default_factory=dict)
+    """table: log, and optionally users, ads and behaviours: Parquet or CSV files in the data folder; globs allowed."""
+    label: str
+    user: str
+    ad: str
+    time: str
+    request: tuple[str, ...] = ()
+    """Columns that together tell requests apart. Empty: every impression is a request of its own."""
+    position: str | None = None
+    """Column with the position at which the ad was shown, if known."""
+    bid: str | None = None
+    """Ad column with the bid, if known."""
+    truth: str | None = None
+    """Simulated data: column with the true click probability."""
+    user_features: tuple[FeatureColumn, ...] = ()
+    context_features: tuple[FeatureColumn, ...] = ()
+    ad_features: tuple[FeatureColumn, ...] = Field(min_length=1)
+    histories: tuple[HistoryColumn, ...] = ()
+    split: SplitSpec = SplitSpec()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DatasetSpec":
+        known = {feature.column for feature in self.ad_features}
+        for history in self.histories:
+            if strange := [name for name in history.fields if name not in known]:
+                raise ValueError(f"history {history.name!r} names ad features that are not declared: {strange}")
+        return self
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds one mapping. DataError otherwise."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds {type(content).__name__}, not a mapping")
+    return content
+
+
+def read_spec(path: Path) -> DatasetSpec:
+    """The dataset description in a YAML file. DataError names the file, the key and the value."""
+    try:
+        return DatasetSpec.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise DataError(describe(path, error)) from error
+
+
+def describe(path: Path, error: ValidationError) -> str:
+    """A validation error as one line: file, key, what is wrong, and the value."""
+    return f"{path}: {complaints(error)}"
+
+
+def complaints(error: ValidationError) -> str:
+    """The same without a file."""
+    wrong = [
+        f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()[:5]
+    ]
+    return "; ".join(wrong)
