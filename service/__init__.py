@@ -1,0 +1,16 @@
+"""Online: ranks ads over HTTP from one bundle. Never imports torch, onnx, models or export.
+
+One request, through the files:
+
+ 1. middleware.py     request id; a free place in flight or 429 at once; the body's size is limited
+ 2. api.py            parses the body (schemas.py), checks it against the bundle (checks.py), delegates, answers
+ 3. ranker.py         the only async orchestration: starts the deadline budget (budget.py)
+ 4. registry.py       the one live, immutable bundle, held until the answer is out (loading.py proves and publishes it)
+ 5. user_features.py  profile and history from the store (features.py, redis_store.py) within a time-out, else defaults
+ 6. cascade.py        one synchronous function in a worker thread: retrieval (retrieval.py) -> Qscore -> DQM pre-rank
+                      -> DIN fine-rank (scorer.py) -> auction; arrays only
+ 7. api.py            ads, stage counts and times, what was degraded; the one record of times (timing.py) also feeds the
+                      Server-Timing header, metrics.py and the log
+
+app.py wires all of it, serve.py runs it, settings.py says what can be set and why.
+"""

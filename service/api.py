@@ -1,0 +1,185 @@
+"""The routes: parse, delegate, answer."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.checks import event_kinds
+from service.events import EventLog
+from service.metrics import CONTENT_TYPE, Metrics
+from service.problem import parse
+from service.ranker import Ranker
+from service.registry import LoadedBundle, Registry
+from service.schemas import (
+    BUNDLES_RESPONSE,
+    EVENTS_RESPONSE,
+    RANK_RESPONSE,
+    SCORE_RESPONSE,
+    BundleOut,
+    BundlesResponse,
+    EventsRequest,
+    EventsResponse,
+    Health,
+    Problem,
+    RankRequest,
+    RankResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
+from service.timing import RequestTiming
+
+log = logging.getLogger("adrank.request")
+JSON = "application/json"
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The body is not JSON"},
+    408: {"model": Problem, "description": "The body did not arrive in time"},
+    413: {"model": Problem, "description": "The body is too large"},
+    422: {"model": Problem, "description": "A field is wrong; the body names it and what is accepted"},
+    429: {"model": Problem, "description": "Too many requests in flight; see Retry-After"},
+    500: {"model": Problem, "description": "An error nobody expected"},
+    503: {"model": Problem, "description": "No bundle yet, or the store does not take events"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the routes delegate to."""
+
+    registry: Registry
+    ranker: Ranker
+    events: EventLog
+    metrics: Metrics
+
+
+def body_of(name: str) -> dict[str, Any]:
+    """The OpenAPI entry for a body that the route parses itself: one pass from bytes to model."""
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+
+
+def make_router(services: Services) -> APIRouter:
+    """All routes."""
+    router = APIRouter()
+    _ranking(router, services)
+    _operations(router, services)
+    return router
+
+
+def _ranking(router: APIRouter, services: Services) -> None:
+    def post(path: str, request: type, response: Any) -> Callable[[Callable[[Request], Awaitable[Response]]], Any]:
+        return router.post(
+            path,
+            openapi_extra=body_of(request.__name__),
+            responses={200: {"model": response}, **PROBLEMS},
+            response_class=Response,
+            response_model=None,
+            tags=["ranking"],
+        )
+
+    @post("/v1/rank", RankRequest, RankResponse)
+    async def rank(request: Request) -> Response:
+        """The best ads for a user in a context, through the whole funnel."""
+        timing = RequestTiming()
+        asked = parse(RankRequest, await request.body())
+        answer = await services.ranker.rank(asked, request.state.request_id, timing)
+        return _timed(RANK_RESPONSE.dump_json(answer), request, timing, services.metrics)
+
+    @post("/v1/score", ScoreRequest, ScoreResponse)
+    async def score(request: Request) -> Response:
+        """The click probability of each given ad."""
+        timing = RequestTiming()
+        asked = parse(ScoreRequest, await request.body())
+        answer = await services.ranker.score(asked, request.state.request_id, timing)
+        return _timed(SCORE_RESPONSE.dump_json(answer), request, timing, services.metrics)
+
+    @post("/v1/events", EventsRequest, EventsResponse)
+    async def events(request: Request) -> Response:
+        """Append what users did to their histories; the next request sees it."""
+        asked = parse(EventsRequest, await request.body())
+        answer = await services.events.append(asked, request.state.request_id)
+        return Response(EVENTS_RESPONSE.dump_json(answer), media_type=JSON)
+
+
+def _operations(router: APIRouter, services: Services) -> None:
+    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "No bundle is loaded yet"}}
+
+    @router.get(
+        "/v1/bundles",
+        responses={200: {"model": BundlesResponse}, **not_ready},
+        response_model=None,
+        tags=["operations"],
+    )
+    async def bundles() -> Response:
+        """The live bundle: where it comes from, its stages and quality, and how exactly it runs here."""
+        return Response(BUNDLES_RESPONSE.dump_json({"bundles": [describe(services.registry.live)]}), media_type=JSON)
+
+    @router.get("/healthz", response_model=Health, tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process lives."""
+        return {"status": "ok"}
+
+    @router.get("/readyz", response_model=Health, responses=not_ready, tags=["operations"])
+    async def readyz() -> dict[str, str]:
+        """A bundle is loaded and proved; requests are answered."""
+        return {"status": "ready", "bundle_id": services.registry.live.id}
+
+    @router.get(
+        "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, tags=["operations"]
+    )
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+
+
+def _timed(body: bytes, request: Request, timing: RequestTiming, metrics: Metrics) -> Response:
+    """The answer; its record of times goes into the header, the metrics and the log."""
+    metrics.ranked(timing)
+    header = timing.server_timing()
+    log.log(
+        logging.INFO if timing.degraded else logging.DEBUG,
+        "request=%s route=%s bundle=%s user=%s degraded=%s times=%s",
+        request.state.request_id,
+        request.url.path,
+        timing.bundle_id,
+        timing.user,
+        timing.degraded,
+        header,
+    )
+    return Response(body, headers={"Server-Timing": header}, media_type=JSON)
+
+
+def describe(live: LoadedBundle) -> BundleOut:
+    """What /v1/bundles says of a bundle."""
+    manifest = live.bundle.manifest
+    features = manifest.features
+    return {
+        "bundle_id": live.id,
+        "made": manifest.made.model_dump(),
+        "stages": manifest.stages.model_dump(mode="json"),
+        "sizes": {
+            "retrieval": live.sizes.retrieval,
+            "qscore": live.sizes.qscore,
+            "prerank": live.sizes.prerank,
+            "answer": live.sizes.answer,
+        },
+        "ads": manifest.catalogue.ads,
+        "quality": manifest.quality,
+        "context_fields": [field.name for field in features.context.fields],
+        "profile_fields": [field.name for field in features.user.fields],
+        "histories": {
+            h.name: {"of_ads": h.of_ads, "fields": h.fields, "events": h.events, "max_length": h.max_length}
+            for h in features.histories
+        },
+        "filters": sorted(live.bundle.filters),
+        "event_kinds": event_kinds(live.bundle),
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "golden": {
+            "requests": live.proof.requests,
+            "query_deviation": live.proof.query_deviation,
+            "logit_deviation": live.proof.logit_deviation,
+        },
+    }

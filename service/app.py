@@ -1,0 +1,109 @@
+"""Wires whole objects, in one place. Nothing is made at import time."""
+
+import asyncio
+import importlib.metadata
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.api import Services, make_router
+from service.breaker import Breaker
+from service.errors import ServiceError
+from service.events import EventLog
+from service.features import EmbeddedStore, FeatureStore
+from service.loading import load_bundle
+from service.metrics import Metrics
+from service.middleware import BodyMiddleware, InFlightMiddleware, RequestIdMiddleware
+from service.openapi import document
+from service.problem import http_problem, problem
+from service.ranker import Ranker
+from service.redis_store import RedisStore
+from service.registry import LoadedBundle, Registry
+from service.retrieval import one_thread_each
+from service.settings import Settings, read_settings
+from service.user_features import UserReader
+
+
+def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: FeatureStore | None = None) -> FastAPI:
+    """The application. It loads `settings.bundle` when it starts, unless it is given one that is `loaded` already.
+
+    `store` replaces the feature store that the settings name.
+    """
+    registry = Registry()
+    metrics = Metrics()
+    store = store or make_store(settings, registry)
+    executor = ThreadPoolExecutor(settings.cascade_threads, "cascade", initializer=one_thread_each)
+    breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
+    users = UserReader(
+        store, breaker, metrics, settings.features_timeout_ms / 1e3, settings.stale_users, settings.stale_seconds
+    )
+    services = Services(
+        registry=registry,
+        ranker=Ranker(registry, users, executor, settings),
+        events=EventLog(registry, store, metrics, settings),
+        metrics=metrics,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if loaded is None:
+            registry.publish(await asyncio.to_thread(load_bundle, settings.bundle, settings))
+        else:
+            registry.publish(loaded)
+        yield
+        executor.shutdown()
+        await store.close()
+
+    app = FastAPI(title="adrank", version=_version(), description="Ranks ads from one bundle.", lifespan=lifespan)
+    app.include_router(make_router(services))
+    app.openapi = partial(document, app)  # type: ignore[method-assign]
+    app.add_exception_handler(ServiceError, _expected)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(BodyMiddleware, limit=settings.max_body_bytes, timeout_s=settings.body_timeout_ms / 1e3)
+    app.add_middleware(InFlightMiddleware, limit=settings.max_in_flight, metrics=metrics)
+    app.add_middleware(RequestIdMiddleware, metrics=metrics)
+    return app
+
+
+def app_from_environment() -> FastAPI:
+    """What each of several worker processes runs; the settings come from ADRANK_* variables."""
+    return create_app(read_settings())
+
+
+def make_store(settings: Settings, registry: Registry) -> FeatureStore:
+    """Redis when its address is set, otherwise the live bundle's demo users. SettingsError for a useless address."""
+    if settings.redis_url is None:
+        return EmbeddedStore(lambda: registry.live.bundle.users, settings.history_limit, settings.embedded_users)
+    return RedisStore(
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        timeout_s=settings.redis_timeout_ms / 1e3,
+        pool_size=settings.redis_pool_size,
+        history_limit=settings.history_limit,
+        ttl_s=settings.redis_ttl_s,
+    )
+
+
+async def _expected(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ServiceError):
+        raise error
+    return problem(error, request.state.request_id)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return http_problem(error.status_code, message, request.state.request_id, dict(error.headers or {}))
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("adrank")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"

@@ -1,0 +1,67 @@
+"""The deadline of one request, and what each stage is expected to cost."""
+
+from time import perf_counter
+
+SMOOTHING = 0.1
+"""Weight of a new measurement: about the last 20 runs count."""
+FORGIVENESS = 0.9
+"""A stage left out is thought 10 % cheaper from then on. Otherwise one slow run could keep it out forever."""
+ANSWER_MS = 0.5
+"""Kept back for ordering, writing the answer and the way back from the worker thread (0.2 ms measured for 10 ads)."""
+
+
+class Estimates:
+    """Running mean of milliseconds by stage and size, sizes in powers of two.
+
+    Shared by worker threads without a lock: a lost update only loses one measurement.
+    """
+
+    def __init__(self) -> None:
+        self._ms: dict[tuple[str, int], float] = {}
+
+    def of(self, stage: str, size: int) -> float:
+        """Expected milliseconds of `stage` for `size` ads; from the nearest size measured, 0 when there is none."""
+        bucket = size.bit_length()
+        if (exact := self._ms.get((stage, bucket))) is not None:
+            return exact
+        measured = [other for name, other in self._ms if name == stage]
+        if not measured:
+            return 0.0
+        nearest = min(measured, key=lambda other: abs(other - bucket))
+        return self._ms[stage, nearest] * (2.0 ** (bucket - nearest) if nearest < bucket else 1.0)
+
+    def observe(self, stage: str, size: int, ms: float) -> None:
+        """A run of `stage` took `ms`."""
+        key = (stage, size.bit_length())
+        known = self._ms.get(key)
+        self._ms[key] = ms if known is None else known + SMOOTHING * (ms - known)
+
+    def clear(self) -> None:
+        """Forget all measurements."""
+        self._ms.clear()
+
+    def forgive(self, stage: str, size: int) -> None:
+        """`stage` was left out."""
+        self._ms[stage, size.bit_length()] = self.of(stage, size) * FORGIVENESS
+
+
+class Budget:
+    """What is left of one request's deadline. Once a stage was left out, all later ones are."""
+
+    def __init__(self, deadline_ms: float, started: float | None = None) -> None:
+        self.end = (perf_counter() if started is None else started) + (deadline_ms - ANSWER_MS) / 1e3
+        self.late = False
+
+    @property
+    def remaining_ms(self) -> float:
+        """Milliseconds left; negative when the deadline has passed."""
+        return (self.end - perf_counter()) * 1e3
+
+    def allows(self, estimates: Estimates, stage: str, size: int) -> bool:
+        """Whether `stage` for `size` ads is expected to end in time."""
+        if not self.late and self.remaining_ms >= estimates.of(stage, size):
+            return True
+        if not self.late:
+            estimates.forgive(stage, size)
+        self.late = True
+        return False

@@ -1,0 +1,149 @@
+"""One request's funnel: retrieval -> Qscore -> DQM pre-rank -> DIN fine-rank -> auction. Synchronous, arrays only."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.golden import Common
+from service.budget import Budget
+from service.registry import LoadedBundle
+from service.retrieval import Mask, interest_rows, union
+from service.selection import Rows, best_first, count_non_finite, sigmoid, top
+from service.timing import RequestTiming
+
+ScoredBy = Literal["finerank", "prerank", "qscore"]
+Values = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the cascade ranks for one request."""
+
+    common: Common
+    k: int
+    own: Rows | None = None
+    """Rows of the request's own candidates, distinct and ascending; retrieval is then left out."""
+    own_note: str | None = None
+    given: int = 0
+    """How many own candidates were given."""
+    allowed: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The answer's ads, best first. All scores are of one stage."""
+
+    rows: Rows
+    pctr: npt.NDArray[np.float64]
+    bids: npt.NDArray[np.float64]
+    scored_by: ScoredBy
+
+
+def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) -> Ranked:
+    """Run the funnel. A stage that is not expected to end within the budget is left out, with all that follow; the ads
+    then stay in the order of the last stage that ran, and `timing` says so."""
+    ads, sizes, estimates = live.bundle.ads, live.sizes, live.estimates
+    values: Values = dict(ask.common.feeds())
+    query: Values | None = None
+
+    if ask.own is not None:
+        with timing.stage("retrieval", ask.given) as stage:
+            rows = ask.own if ask.allowed is None else ask.own[ask.allowed[ask.own]]
+            stage.kept, stage.note = len(rows), ask.own_note
+    elif budget.allows(estimates, "retrieval", live.rows):
+        with timing.stage("retrieval", len(ads.index)) as stage:
+            query = live.query.run(values)
+            rows = _retrieve(live, ask, query["query"])
+            stage.kept = len(rows)
+        estimates.observe("retrieval", live.rows, stage.ms)
+    else:
+        rows = live.by_qscore if ask.allowed is None else live.by_qscore[ask.allowed[live.by_qscore]]
+        rows = np.sort(rows[: sizes.qscore])
+        timing.skip("retrieval", len(ads.index), "deadline")
+        timing.stages[-1].kept = len(rows)
+
+    with timing.stage("qscore", len(rows)) as stage:
+        scores: npt.NDArray[Any] = ads.qscores[rows]
+        rows, scores, stage.kept = _keep("qscore", rows, scores, sizes.qscore, timing)
+    scored_by: ScoredBy = "qscore"
+
+    if not len(rows):
+        timing.skip_empty("prerank", "finerank")
+    elif budget.allows(estimates, "prerank", len(rows)):
+        with timing.stage("prerank", len(rows)) as stage:
+            query = query or live.query.run(values)
+            scores = ads.vectors[rows] @ query["query"] + query["offset"]
+            rows, scores, stage.kept = _keep("prerank", rows, scores, sizes.prerank, timing)
+        estimates.observe("prerank", stage.seen, stage.ms)
+        scored_by = "prerank"
+    else:
+        timing.skip("prerank", len(rows), "deadline")
+
+    if len(rows) and budget.allows(estimates, "finerank", len(rows)):
+        with timing.stage("finerank", len(rows)) as stage:
+            scores = finerank(live, values, rows)
+            timing.count("finerank", count_non_finite(scores))
+        estimates.observe("finerank", stage.seen, stage.ms)
+        scored_by = "finerank"
+    elif len(rows):
+        timing.skip("finerank", len(rows), "deadline")
+
+    with timing.stage("auction", len(rows)) as stage:
+        pctr = probabilities(scores, scored_by)
+        bids = ads.bids[rows].astype(np.float64)
+        order = best_first(pctr * bids)[: min(ask.k, sizes.answer)]
+        stage.kept = len(order)
+    return Ranked(rows[order], pctr[order], bids[order], scored_by)
+
+
+def score(
+    live: LoadedBundle, common: Common, rows: Rows, budget: Budget, timing: RequestTiming
+) -> tuple[npt.NDArray[np.float64], ScoredBy]:
+    """pCTR of each row, in the given order, and the stage that gave all of them. Row 1 is scored as an unknown ad."""
+    ads, estimates = live.bundle.ads, live.estimates
+    values: Values = dict(common.feeds())
+    if budget.allows(estimates, "finerank", len(rows)):
+        with timing.stage("finerank", len(rows)) as stage:
+            scores = finerank(live, values, rows)
+        estimates.observe("finerank", stage.seen, stage.ms)
+        scored_by: ScoredBy = "finerank"
+    else:
+        timing.skip("finerank", len(rows), "deadline")
+        with timing.stage("prerank", len(rows)):
+            query = live.query.run(values)
+            scores = ads.vectors[rows] @ query["query"] + query["offset"]
+        scored_by = "prerank"
+    timing.count(scored_by, count_non_finite(scores))
+    return probabilities(scores, scored_by), scored_by
+
+
+def finerank(live: LoadedBundle, values: Values, rows: Rows) -> npt.NDArray[np.float32]:
+    """Fine-rank logits float32[N] of the ads in `rows`. The user's side enters once, the ads as [N, columns]."""
+    ads = live.bundle.ads
+    candidates: Values = {"ads": ads.fields[rows].astype(np.int64), "ad_numbers": ads.numbers[rows]}
+    logits: npt.NDArray[np.float32] = live.finerank.run(values | candidates)["logits"]
+    return logits
+
+
+def probabilities(scores: npt.NDArray[Any], scored_by: ScoredBy) -> npt.NDArray[np.float64]:
+    """pCTR: Qscores are probabilities already, the other stages give logits. Non-finite scores become NaN."""
+    if scored_by == "qscore":
+        return np.where(np.isfinite(scores), scores, np.nan).astype(np.float64)
+    return sigmoid(scores)
+
+
+def _retrieve(live: LoadedBundle, ask: Ask, query: npt.NDArray[np.float32]) -> Rows:
+    """Distinct rows, ascending. Posting lists may fill half of the stage, the nearest ads the rest."""
+    keep = live.sizes.retrieval
+    interests = interest_rows(live.bundle, ask.common.histories, ask.allowed, keep // 2)
+    return union(interests, live.index.nearest(query, keep, ask.allowed), live.rows, keep)
+
+
+def _keep(
+    stage: str, rows: Rows, scores: npt.NDArray[Any], n: int, timing: RequestTiming
+) -> tuple[Rows, npt.NDArray[Any], int]:
+    timing.count(stage, count_non_finite(scores))
+    chosen = top(scores, n)
+    return rows[chosen], scores[chosen], len(chosen)

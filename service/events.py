@@ -1,0 +1,52 @@
+"""Clicks and other events: appended to the users' records, so that the next request sees them."""
+
+import time
+from dataclasses import dataclass
+
+from bundle.record import Event, pack_events
+from bundle.schema import UNKNOWN
+from service.checks import check_events, readers
+from service.errors import StoreError
+from service.features import FeatureStore
+from service.metrics import Metrics
+from service.registry import Registry
+from service.schemas import EventsRequest, EventsResponse
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """Takes events for the live bundle's histories."""
+
+    registry: Registry
+    store: FeatureStore
+    metrics: Metrics
+    settings: Settings
+
+    async def append(self, request: EventsRequest, request_id: str) -> EventsResponse:
+        """Store all events or none.
+
+        InvalidRequestError for a kind or shape the bundle does not know, StoreError for a store that fails.
+        """
+        bundle = self.registry.live.bundle
+        check_events(request, bundle, self.settings)
+        now = int(time.time() * 1000)
+        by_user: dict[str, list[Event]] = {}
+        ignored = unknown_ads = 0
+        for event in request.events:
+            if not readers(bundle, event.kind):
+                ignored += 1
+                continue
+            if event.ad_id is not None and bundle.ads.index.id_of(event.ad_id) == UNKNOWN:
+                unknown_ads += 1
+            values = tuple(event.values) if event.values is not None else (event.ad_id,)
+            at = now if event.time_ms is None else event.time_ms
+            by_user.setdefault(str(event.user_id), []).append(Event(event.kind, at, values))
+        if by_user:
+            try:
+                await self.store.append({user_id: pack_events(events) for user_id, events in by_user.items()})
+            except StoreError as error:
+                raise StoreError(f"the feature store did not take the events: {error}") from error
+        accepted = len(request.events) - ignored
+        self.metrics.events(accepted, ignored)
+        return {"request_id": request_id, "accepted": accepted, "ignored": ignored, "unknown_ads": unknown_ads}

@@ -1,0 +1,138 @@
+"""From a bundle folder to a proved LoadedBundle, or a clear refusal: checksums, interfaces, golden rows, warm-up."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.errors import ContractError
+from bundle.folder import Bundle, open_bundle
+from bundle.golden import GoldenRow, compare, load_golden
+from bundle.schema import FIRST_KNOWN
+from service.budget import Budget, Estimates
+from service.cascade import Ask, finerank, rank
+from service.errors import SettingsError
+from service.registry import LoadedBundle, Proof, Sizes
+from service.retrieval import AdIndex, one_thread_each
+from service.scorer import Graph
+from service.settings import Settings
+from service.timing import RequestTiming
+
+WARM_UP_RUNS = 3
+"""Full-size requests ranked before the bundle goes live: the first one is several times slower, and the running
+estimates that deadlines are held against need a start."""
+
+
+def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
+    """Open, check, prove and warm up.
+
+    ManifestError, IntegrityError, ContractError, GoldenError, ProviderError or SettingsError name the file
+    and the numbers.
+    """
+    bundle = open_bundle(folder)
+    _check(bundle, settings)
+    stages = bundle.manifest.stages
+    query = Graph(folder, stages.prerank.query, settings.provider, settings.threads)
+    fine = Graph(folder, stages.finerank.graph, settings.provider, settings.threads)
+    _check_inputs(bundle, query, fine)
+    qscores = bundle.ads.qscores[FIRST_KNOWN:]
+    loaded = LoadedBundle(
+        bundle=bundle,
+        sizes=Sizes(
+            settings.retrieval_keep or stages.retrieval.keep,
+            settings.qscore_keep or stages.qscore.keep,
+            settings.prerank_keep or stages.prerank.keep,
+            stages.finerank.keep,
+        ),
+        query=query,
+        finerank=fine,
+        index=AdIndex(folder / stages.retrieval.index, stages.retrieval, bundle.ads),
+        by_qscore=np.argsort(-qscores, kind="stable") + FIRST_KNOWN,
+        proof=Proof(0, 0.0, 0.0),
+        estimates=Estimates(),
+    )
+    golden = load_golden(folder)
+    if len(golden) != bundle.manifest.golden.requests:
+        raise ContractError(
+            f"{folder}/golden.npz: {len(golden)} requests, the manifest says {bundle.manifest.golden.requests}"
+        )
+    proved = LoadedBundle(**{f: getattr(loaded, f) for f in loaded.__slots__} | {"proof": _replay(loaded, golden)})
+    _warm_up(proved, golden[0])
+    return proved
+
+
+def _check(bundle: Bundle, settings: Settings) -> None:
+    """What the arrays must hold beyond their shapes."""
+    longest = max((history.max_length for history in bundle.manifest.features.histories), default=0)
+    if settings.history_limit < longest:
+        raise SettingsError(
+            f"history_limit is {settings.history_limit}, a history of {bundle.id} reads {longest} events"
+        )
+    if not np.all(np.isfinite(bundle.ads.bids)) or np.any(bundle.ads.bids < 0):
+        raise ContractError(f"{bundle.folder}/ads/bids.npy: bids must be finite and not negative")
+    fields = bundle.ads.fields
+    sizes = [
+        field.size for field, place in bundle.manifest.features.ad.slices() for _ in range(place.start, place.stop)
+    ]
+    if fields.shape[1] and (np.any(fields.min(axis=0) < 0) or np.any(fields.max(axis=0) >= np.array(sizes))):
+        raise ContractError(f"{bundle.folder}/ads/fields.npy: an id is outside its field's size {sizes}")
+    for name, postings in bundle.postings.items():
+        field = next((field for field in bundle.manifest.features.ad.id_fields if field.name == name), None)
+        if field is None or len(postings.offsets) != field.size + 1:
+            wanted = "no such ad field" if field is None else f"{field.size + 1} are needed"
+            raise ContractError(
+                f"{bundle.folder}/postings/{name}.offsets.npy: {len(postings.offsets)} offsets, {wanted}"
+            )
+        _check_range(f"{bundle.folder}/postings/{name}.rows.npy", postings.rows, FIRST_KNOWN, len(bundle.ads.bids))
+    for name, chosen in bundle.filters.items():
+        if len(chosen.codes) != len(bundle.ads.bids):
+            raise ContractError(
+                f"{bundle.folder}/filters/{name}.codes.npy: {len(chosen.codes)} rows, {len(bundle.ads.bids)} are needed"
+            )
+        _check_range(f"{bundle.folder}/filters/{name}.codes.npy", chosen.codes, 0, chosen.values.size)
+
+
+def _check_range(what: str, values: npt.NDArray[Any], low: int, end: int) -> None:
+    if values.size and not (low <= int(values.min()) and int(values.max()) < end):
+        raise ContractError(f"{what}: holds {values.min()}..{values.max()}, only {low}..{end - 1} may be there")
+
+
+def _check_inputs(bundle: Bundle, query: Graph, fine: Graph) -> None:
+    """ContractError unless the service has every input the graphs read, and they give what the cascade reads."""
+    common = {"user", "user_numbers", "context", "context_numbers"}
+    common |= {f"history_{history.name}" for history in bundle.manifest.features.histories}
+    for graph, known, outputs in (
+        (query, common, {"query", "offset"}),
+        (fine, common | {"ads", "ad_numbers"}, {"logits"}),
+    ):
+        if strange := sorted(set(graph.inputs) - known):
+            raise ContractError(f"{bundle.folder / graph.spec.file}: reads {strange}, the service has {sorted(known)}")
+        if (found := {each.name for each in graph.spec.outputs}) != outputs:
+            raise ContractError(
+                f"{bundle.folder / graph.spec.file}: gives {sorted(found)}, needed are {sorted(outputs)}"
+            )
+
+
+def _replay(loaded: LoadedBundle, golden: list[GoldenRow]) -> Proof:
+    """Run the golden rows on this machine. GoldenError names the graph, the row and the difference."""
+    allowed = loaded.bundle.manifest.golden
+    query_worst = logit_worst = 0.0
+    for i, row in enumerate(golden):
+        values = dict(row.common.feeds())
+        found = loaded.query.run(values)
+        name = f"{loaded.bundle.folder / loaded.query.spec.file}, golden row {i}"
+        query_worst = max(query_worst, compare(f"{name}, query", found["query"], row.query, allowed.query_tolerance))
+        logit_worst = max(logit_worst, compare(f"{name}, offset", found["offset"], row.offset, allowed.logit_tolerance))
+        logits = finerank(loaded, values, row.ads)
+        name = f"{loaded.bundle.folder / loaded.finerank.spec.file}, golden row {i}, logits"
+        logit_worst = max(logit_worst, compare(name, logits, row.logits, allowed.logit_tolerance))
+    return Proof(len(golden), query_worst, logit_worst)
+
+
+def _warm_up(loaded: LoadedBundle, row: GoldenRow) -> None:
+    one_thread_each()
+    for run in range(WARM_UP_RUNS):
+        if run == WARM_UP_RUNS - 1:  # the first runs allocate; only the last one says what a stage costs
+            loaded.estimates.clear()
+        rank(loaded, Ask(row.common, k=1), Budget(60_000), RequestTiming())

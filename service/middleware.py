@@ -1,0 +1,129 @@
+"""Pure ASGI, from the outside in: request id and last resort, a free place in flight, the body's size and time."""
+
+import asyncio
+import logging
+import re
+import secrets
+from time import perf_counter
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import BodyTimeoutError, BodyTooLargeError, OverloadedError
+from service.metrics import Metrics
+from service.problem import problem, unexpected
+
+log = logging.getLogger("adrank.http")
+GONE = 499
+"""Counted for callers that left before they had sent their request; nobody is there to answer."""
+SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class RequestIdMiddleware:
+    """Gives every request an id, counts its answer, and turns an error nobody expected into a bare 500."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An X-Request-Id that is short and plain is taken over, otherwise one is made."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = perf_counter()
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = given.decode() if SANE_ID.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = GONE
+        except Exception:
+            log.exception("request %s: unexpected error", request_id)
+            if status:  # the answer is half out: only cutting the connection tells the caller
+                raise
+            await unexpected(request_id)(scope, receive, send_with_id)
+        route = getattr(scope.get("route"), "path", "other")
+        self.metrics.answered(route, status, perf_counter() - start)
+
+
+class InFlightMiddleware:
+    """Refuses a POST at once when `limit` of them are in flight: before anything of it is read or parsed."""
+
+    def __init__(self, app: ASGIApp, limit: int, metrics: Metrics) -> None:
+        self.app = app
+        self.limit = limit
+        self.metrics = metrics
+        self.count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Health and metrics are GETs and always pass: an overloaded service must stay observable."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        if self.count >= self.limit:
+            self.metrics.refused()
+            await problem(OverloadedError(self.limit), scope["state"]["request_id"])(scope, receive, send)
+            return
+        self.count += 1
+        self.metrics.in_flight(self.count)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.count -= 1
+            self.metrics.in_flight(self.count)
+
+
+class BodyMiddleware:
+    """Refuses bodies of more than `limit` bytes, by their announced length or while they stream in, and those that have
+    not arrived after `timeout_s`."""
+
+    def __init__(self, app: ASGIApp, limit: int, timeout_s: float) -> None:
+        self.app = app
+        self.limit = limit
+        self.timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """BodyTooLargeError and BodyTimeoutError are raised out of `receive`, to whoever reads the body."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if announced.isdigit() and int(announced) > self.limit:
+            await problem(self._too_large(announced.decode()), scope["state"]["request_id"])(scope, receive, send)
+            return
+        read = 0
+        complete = False
+        end = asyncio.get_running_loop().time() + self.timeout_s
+
+        async def limited() -> Message:
+            nonlocal read, complete
+            if complete:  # what follows a body is the end of the connection, which may take its time
+                return await receive()
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError as error:
+                raise BodyTimeoutError(f"the body did not arrive within {self.timeout_s:g} s") from error
+            read += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
+            if read > self.limit:
+                raise self._too_large(f"more than {self.limit}")
+            return message
+
+        await self.app(scope, limited, send)
+
+    def _too_large(self, size: str) -> BodyTooLargeError:
+        return BodyTooLargeError(
+            f"the body has {size} bytes, at most {self.limit} are read", None, f"at most {self.limit} bytes"
+        )

@@ -1,0 +1,23 @@
+"""The OpenAPI document: FastAPI's own, and the models of the bodies that routes parse themselves."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from service.schemas import EventsRequest, RankRequest, ScoreRequest
+
+TEMPLATE = "#/components/schemas/{model}"
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The whole document, made once and kept by the application."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        bodies = models_json_schema(
+            [(model, "validation") for model in (RankRequest, ScoreRequest, EventsRequest)], ref_template=TEMPLATE
+        )[1]["$defs"]
+        made["components"]["schemas"].update(bodies)
+        app.openapi_schema = made
+    return app.openapi_schema

@@ -1,0 +1,174 @@
+"""Every setting of the service: one frozen object, read once at start from ADRANK_* variables and the command line."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsError
+
+PREFIX = "ADRANK_"
+
+
+class Settings(BaseSettings):
+    """Frozen; the variable of a field is its name in capitals after ADRANK_. Unknown ADRANK_* variables are refused."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    bundle: Path = Field(description="Folder of the bundle to serve.")
+    host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 inside a container.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Worker processes. Bundle arrays are memory-mapped, so all of them share one copy."
+    )
+
+    provider: Literal["cpu", "cuda", "tensorrt"] = Field(
+        "cpu",
+        description="Where graphs run. A provider that is not there stops the start: there is no silent fallback.",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Threads inside one graph run. More than 1 only pays when requests leave cores idle.",
+    )
+    cascade_threads: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Requests ranked at the same time by one process; further ones wait. About one a core.",
+    )
+
+    default_deadline_ms: int = Field(
+        200, ge=1, le=60_000, description="Budget of a request that names none; a stage that would miss it is left out."
+    )
+    max_deadline_ms: int = Field(
+        10_000,
+        ge=1,
+        le=60_000,
+        description="Longest budget a request may ask for, so that no caller holds a place for long.",
+    )
+    features_timeout_ms: float = Field(
+        50, gt=0, description="Longest wait for a user's features; afterwards the request is served with defaults."
+    )
+    redis_timeout_ms: float = Field(
+        30,
+        gt=0,
+        description="Longest wait for one Redis answer, connection or free connection. Below features_timeout_ms.",
+    )
+    redis_url: str | None = Field(
+        None,
+        description="redis://host:port/db of the feature store. Without it the bundle's own demo users are served.",
+    )
+    redis_prefix: str = Field("adrank:user:", description="What the keys of users start with, to share a Redis safely.")
+    redis_pool_size: int = Field(
+        32, ge=1, le=10_000, description="Connections one process opens at most: Redis has a limit of its own over all."
+    )
+    redis_ttl_s: int = Field(
+        0, ge=0, description="Users that do nothing for so long are forgotten; 0 keeps them forever."
+    )
+    breaker_failures: int = Field(
+        5, ge=1, description="After so many failed reads in a row the store is left alone for a while."
+    )
+    breaker_seconds: float = Field(1.0, gt=0, description="How long it is left alone; then one read tries again.")
+    stale_users: int = Field(
+        10_000, ge=0, description="Users whose last record is remembered, to be used when the store fails. 0: none."
+    )
+    stale_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="A remembered record older than this is not used: stale features must not pass for fresh.",
+    )
+    history_limit: int = Field(
+        1000,
+        ge=1,
+        le=10_000,
+        description="Events kept of one kind and user. At least the longest history of the bundle.",
+    )
+    embedded_users: int = Field(
+        100_000,
+        ge=1,
+        description="Without Redis: users whose events are kept in memory; the least recent are forgotten.",
+    )
+
+    max_in_flight: int = Field(
+        64, ge=1, description="Requests accepted at the same time by one process; more get 429 before they are read."
+    )
+    max_body_bytes: int = Field(
+        1_048_576, ge=1024, description="Larger bodies are refused unread. 2,000 ids of 128 characters take 0.3 MB."
+    )
+    body_timeout_ms: int = Field(
+        5000,
+        ge=1,
+        description="Longest wait for a whole body: callers that send none must not keep a place.",
+    )
+    max_candidates: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="Ads in one score request or own candidate list; bounds the time of a request.",
+    )
+    max_events: int = Field(1000, ge=1, le=100_000, description="Events in one request.")
+    max_k: int = Field(200, ge=1, le=10_000, description="Most ads a request may ask for.")
+    default_k: int = Field(10, ge=1, description="Ads returned when a request does not say how many.")
+
+    retrieval_keep: int | None = Field(
+        None, ge=1, description="Ads that leave retrieval, instead of the bundle's own number."
+    )
+    qscore_keep: int | None = Field(None, ge=1, description="Ads that leave the Qscore stage, instead of the bundle's.")
+    prerank_keep: int | None = Field(
+        None, ge=1, description="Ads that leave pre-ranking and are fine-ranked, instead of the bundle's number."
+    )
+
+    shutdown_seconds: int = Field(
+        10, ge=1, description="On a stop signal, how long requests in flight may still take before they are cut."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug logs every request, info those that were degraded or failed."
+    )
+
+    @model_validator(mode="after")
+    def _inner_below_outer(self) -> Self:
+        if not self.redis_timeout_ms < self.features_timeout_ms:
+            raise ValueError(
+                f"redis_timeout_ms is {self.redis_timeout_ms:g}, it must be below features_timeout_ms, "
+                f"{self.features_timeout_ms:g}"
+            )
+        if not self.features_timeout_ms < self.default_deadline_ms:
+            raise ValueError(
+                f"features_timeout_ms is {self.features_timeout_ms:g}, it must be below default_deadline_ms, "
+                f"{self.default_deadline_ms}"
+            )
+        if self.workers > 1 and self.redis_url is None:
+            raise ValueError(
+                f"workers is {self.workers}, more than 1 need redis_url: events kept by one are lost on others"
+            )
+        if self.default_deadline_ms > self.max_deadline_ms:
+            raise ValueError(
+                f"default_deadline_ms is {self.default_deadline_ms}, at most max_deadline_ms, {self.max_deadline_ms}"
+            )
+        if self.default_k > self.max_k:
+            raise ValueError(f"default_k is {self.default_k}, at most max_k, {self.max_k}")
+        return self
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings: `given` before ADRANK_* variables before defaults. SettingsError names every wrong one."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    if strange := sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known):
+        raise SettingsError(
+            f"unknown settings in the environment: {', '.join(strange)}; known: {', '.join(sorted(known))}"
+        )
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("; ".join(wrong)) from error
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The variables from which a worker process reads the same settings again."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    return {PREFIX + name.upper(): str(value) for name, value in values.items()}

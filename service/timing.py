@@ -1,0 +1,76 @@
+"""The one record of what a request did and how long it took: for the answer, header, metrics and log."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+
+@dataclass(slots=True)
+class StageTime:
+    """One stage of the cascade: how many ads it saw and kept."""
+
+    name: str
+    seen: int
+    kept: int
+    ms: float = 0.0
+    degraded: str | None = None
+    note: str | None = None
+
+
+@dataclass(slots=True)
+class RequestTiming:
+    """One request. Written by one task or thread at a time."""
+
+    started: float = field(default_factory=perf_counter)
+    waits: dict[str, float] = field(default_factory=dict)
+    """What is not a stage: reading user features, waiting for a worker thread. Name -> milliseconds."""
+    stages: list[StageTime] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    """`what: why`, in the order in which it happened."""
+    non_finite: dict[str, int] = field(default_factory=dict)
+    """Stage -> scores that were NaN or infinite."""
+    bundle_id: str = ""
+    user: str = ""
+
+    @property
+    def total_ms(self) -> float:
+        """Milliseconds since the request was accepted."""
+        return (perf_counter() - self.started) * 1e3
+
+    @contextmanager
+    def wait(self, name: str) -> Iterator[None]:
+        """Time a part that is not a stage."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.waits[name] = (perf_counter() - start) * 1e3
+
+    @contextmanager
+    def stage(self, name: str, seen: int) -> Iterator[StageTime]:
+        """Time a stage; the body sets what it kept."""
+        stage = StageTime(name, seen, seen)
+        start = perf_counter()
+        yield stage
+        stage.ms = (perf_counter() - start) * 1e3
+        self.stages.append(stage)
+
+    def skip(self, name: str, seen: int, reason: str) -> None:
+        """A stage that was left out."""
+        self.stages.append(StageTime(name, seen, seen, degraded=reason))
+        self.degraded.append(f"{name}: {reason}")
+
+    def skip_empty(self, *names: str) -> None:
+        """Stages that had nothing to do."""
+        self.stages.extend(StageTime(name, 0, 0) for name in names)
+
+    def count(self, stage: str, non_finite: int) -> None:
+        """Note scores of `stage` that were NaN or infinite."""
+        if non_finite:
+            self.non_finite[stage] = self.non_finite.get(stage, 0) + non_finite
+
+    def server_timing(self) -> str:
+        """The Server-Timing header: milliseconds of every part, then the total."""
+        parts = [*self.waits.items(), *((s.name, s.ms) for s in self.stages), ("total", self.total_ms)]
+        return ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts)

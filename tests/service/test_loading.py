@@ -1,0 +1,186 @@
+"""A bundle that is wrong in any way is refused, and the message names the file and the numbers."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss as untyped
+import numpy as np
+import onnx
+import pytest
+
+from bundle.errors import BundleError, ContractError, GoldenError, IntegrityError, ManifestError
+from bundle.folder import open_bundle
+from bundle.manifest import MANIFEST, FileEntry, read_manifest
+from service.errors import SettingsError
+from service.loading import load_bundle
+from service.registry import Registry
+from tests.service.world import Recipe, finerank_graph, make_world, settings_for
+
+faiss: Any = untyped
+
+
+def reseal(folder: Path, name: str) -> None:
+    """Enter the file as it now is, so that only what it says is wrong, not its checksum."""
+    import hashlib
+
+    content = (folder / name).read_bytes()
+    manifest = read_manifest(folder)
+    files = manifest.files | {name: FileEntry(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))}
+    (folder / MANIFEST).write_text(manifest.model_copy(update={"files": files}).model_dump_json())
+
+
+def refused(folder: Path, kind: type[Exception], *words: str) -> None:
+    with pytest.raises(kind) as caught:
+        load_bundle(folder, settings_for(folder))
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+def change(name: str, edit: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Edit an array file and enter it anew."""
+
+    def apply(folder: Path) -> None:
+        np.save(folder / name, edit(np.load(folder / name)))
+        reseal(folder, name)
+
+    return apply
+
+
+def test_a_good_bundle_is_proved(folder: Path) -> None:
+    loaded = load_bundle(folder, settings_for(folder))
+    assert loaded.proof.requests == 2
+    assert loaded.proof.logit_deviation <= 1e-5
+    assert loaded.estimates.of("finerank", 30) > 0
+
+
+def test_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    content = bytearray((folder / "ads/bids.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "ads/bids.npy").write_bytes(content)
+    refused(folder, IntegrityError, "ads/bids.npy", "sha256")
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    text = (folder / MANIFEST).read_text().replace('"format": 1', '"format": 2')
+    (folder / MANIFEST).write_text(text)
+    refused(folder, ManifestError, MANIFEST, "format")
+
+
+def test_no_bundle_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "nothing", ManifestError, "nothing/manifest.json")
+
+
+def test_other_inputs_than_stated_are_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path, Recipe(input_dtype="float32"))
+    refused(folder, ContractError, "query.onnx", "'user' is tensor(int64)", "float32")
+
+
+def test_other_axes_than_stated_are_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace('"length_clicks",\n', "50,\n"))
+    refused(folder, ContractError, "query.onnx", "history_clicks", "[50, 2]")
+
+
+def test_an_input_that_is_not_stated_is_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    model = finerank_graph()
+    model.graph.input.append(onnx.helper.make_tensor_value_info("weather", onnx.TensorProto.FLOAT, [1]))
+    onnx.save(model, folder / "finerank.onnx")
+    reseal(folder, "finerank.onnx")
+    refused(folder, ContractError, "finerank.onnx", "weather")
+
+
+def test_an_input_the_service_does_not_have_is_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    model = finerank_graph()
+    model.graph.input.append(onnx.helper.make_tensor_value_info("weather", onnx.TensorProto.FLOAT, [1]))
+    onnx.save(model, folder / "finerank.onnx")
+    text = (folder / MANIFEST).read_text()
+    ads = '{\n            "name": "ads",'
+    assert ads in text
+    weather = '{"name": "weather", "dtype": "float32", "shape": [1]},\n          ' + ads
+    (folder / MANIFEST).write_text(text.replace(ads, weather))
+    reseal(folder, "finerank.onnx")
+    refused(folder, ContractError, "finerank.onnx", "reads ['weather']")
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    (folder / "query.onnx").write_bytes(b"not a graph")
+    reseal(folder, "query.onnx")
+    refused(folder, ContractError, "query.onnx", "not a graph that runs here")
+
+
+def test_golden_rows_that_differ_are_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path, Recipe(golden_shift=0.01))
+    refused(folder, GoldenError, "finerank.onnx", "golden row 0", "0.01", "1e-05")
+
+
+def test_an_index_of_other_vectors_is_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    vectors = np.array(open_bundle(folder).ads.vectors[2:])
+    for labels, words in ((np.arange(300), "labels 0..299"), (np.roll(np.arange(2, 302), 1), "products differ")):
+        index = faiss.IndexIDMap(faiss.IndexFlatIP(4))
+        index.add_with_ids(vectors, labels)
+        faiss.write_index(index, str(folder / "retrieval/index.faiss"))
+        reseal(folder, "retrieval/index.faiss")
+        refused(folder, ContractError, "index.faiss", words.split()[0])
+
+
+def test_an_index_of_another_size_is_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    index = faiss.IndexFlatIP(4)
+    index.add(np.zeros((7, 4), dtype=np.float32))
+    faiss.write_index(index, str(folder / "retrieval/index.faiss"))
+    reseal(folder, "retrieval/index.faiss")
+    refused(folder, ContractError, "index.faiss", "7 vectors of 4, the catalogue has 300 of 4")
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (change("ads/bids.npy", lambda a: np.where(np.arange(len(a)) == 5, np.nan, a)), ["bids.npy", "finite"]),
+        (change("ads/bids.npy", lambda a: -a), ["bids.npy", "negative"]),
+        (change("ads/bids.npy", lambda a: a[:-1]), ["bids.npy", "[301]"]),
+        (change("ads/fields.npy", lambda a: a + 50), ["fields.npy", "outside"]),
+        (change("postings/category.offsets.npy", lambda a: a[:-1]), ["category.offsets.npy", "8 are needed"]),
+        (change("postings/category.rows.npy", lambda a: a + 1000), ["category.rows.npy", "only 2..301"]),
+        (change("filters/brand.codes.npy", lambda a: a + 1000), ["brand.codes.npy", "0..11"]),
+    ],
+)
+def test_arrays_that_cannot_be_right_are_refused(
+    tmp_path: Path, edit: Callable[[Path], None], words: list[str]
+) -> None:
+    folder = make_world(tmp_path)
+    edit(folder)
+    refused(folder, ContractError, *words)
+
+
+def test_fewer_golden_rows_than_stated_are_refused(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    text = (folder / MANIFEST).read_text().replace('"requests": 2', '"requests": 3')
+    (folder / MANIFEST).write_text(text)
+    refused(folder, ContractError, "golden.npz", "2 requests, the manifest says 3")
+
+
+def test_a_history_limit_below_what_the_bundle_reads_is_refused(folder: Path) -> None:
+    with pytest.raises(SettingsError, match="history_limit is 10, a history of world reads 20 events"):
+        load_bundle(folder, settings_for(folder, history_limit=10))
+
+
+def test_a_refused_bundle_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
+    registry = Registry()
+    registry.publish(load_bundle(folder, settings_for(folder)))
+    bad = make_world(tmp_path, Recipe(golden_shift=1.0, bundle_id="bad"))
+    with pytest.raises(BundleError):
+        registry.publish(load_bundle(bad, settings_for(bad)))
+    assert registry.live.id == "world"
+    shutil.rmtree(bad)
+    good = make_world(tmp_path, Recipe(bundle_id="next"))
+    registry.publish(load_bundle(good, settings_for(good)))
+    assert registry.live.id == "next"

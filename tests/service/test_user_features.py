@@ -1,0 +1,125 @@
+import asyncio
+
+import pytest
+
+from bundle.record import Event, UserRecord, pack
+from service.breaker import Breaker
+from service.errors import StoreError
+from service.features import EmbeddedStore
+from service.metrics import Metrics
+from service.user_features import UserReader
+
+RECORD = UserRecord({"city": "Lyon"}, (Event("click", 1, (1000,)),))
+
+
+class FlakyStore(EmbeddedStore):
+    """Works until `broken` or `slow` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, 10, 10)
+        self.broken = False
+        self.slow = False
+        self.reads = 0
+
+    async def get(self, user_id: str) -> bytes | None:
+        self.reads += 1
+        if self.slow:
+            await asyncio.sleep(10)
+        if self.broken:
+            raise StoreError("store unavailable")
+        return pack(RECORD)
+
+
+class Clock:
+    """Time that passes when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def reader(store: FlakyStore, **changed: float) -> UserReader:
+    values = {"timeout_s": 0.05, "copies": 0, "copy_seconds": 60.0, "failures": 1000} | changed
+    breaker = Breaker(int(values["failures"]), 1.0)
+    return UserReader(store, breaker, Metrics(), values["timeout_s"], int(values["copies"]), values["copy_seconds"])
+
+
+def test_a_copy_is_used_while_it_is_fresh() -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        fresh, aged = reader(store, copies=1), reader(store, copies=1, copy_seconds=0.01)
+        for each in (fresh, aged):
+            assert (await each.read("x", 1.0)).record == RECORD
+        store.broken = True
+        await asyncio.sleep(0.02)
+        kept = await fresh.read("x", 1.0)
+        assert (kept.record, kept.known, kept.degraded) == (
+            RECORD,
+            True,
+            "user_features: store unavailable, stale copy",
+        )
+        gone = await aged.read("x", 1.0)
+        assert (gone.record, gone.known, gone.degraded) == (UserRecord(), False, "user_features: store unavailable")
+        store.broken = False
+        await fresh.read("y", 1.0)  # takes the only place
+        store.broken = True
+        assert not (await fresh.read("x", 1.0)).known
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("timeout_s", "remaining_s"), [(0.03, 9.0), (9.0, 0.06), (9.0, -1.0)])
+def test_a_slow_store_is_given_up_within_both_limits(timeout_s: float, remaining_s: float) -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        store.slow = True
+        async with asyncio.timeout(1):
+            found = await reader(store, timeout_s=timeout_s).read("x", remaining_s)
+        assert found.degraded == "user_features: timeout"
+
+    asyncio.run(scenario())
+
+
+def test_the_store_is_left_alone_after_failures() -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        store.broken = True
+        users = reader(store, failures=3)
+        for _ in range(10):
+            found = await users.read("x", 1.0)
+        assert store.reads == 3
+        assert found.degraded == "user_features: store skipped after failures"
+
+    asyncio.run(scenario())
+
+
+def test_requests_that_are_late_themselves_do_not_open_the_breaker() -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        users = reader(store, failures=2)
+        store.slow = True
+        for _ in range(5):
+            assert (await users.read("x", 0.0)).degraded == "user_features: timeout"
+        store.slow = False
+        assert (await users.read("x", 1.0)).known
+
+    asyncio.run(scenario())
+
+
+def test_the_breaker_lets_one_try_at_a_time() -> None:
+    clock = Clock()
+    breaker = Breaker(2, 5.0, clock)
+    breaker.failed()
+    assert breaker.allows()
+    breaker.failed()
+    assert not breaker.allows()
+    clock.now += 5.1
+    assert [breaker.allows() for _ in range(3)] == [True, False, False]
+    breaker.failed()
+    assert not breaker.allows()
+    clock.now += 5.1
+    assert breaker.allows()
+    breaker.succeeded()
+    assert all(breaker.allows() for _ in range(3))
