@@ -121,11 +121,15 @@ class FileEntry(Frozen):
     bytes: int = Field(ge=0)
 
 
+BundleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""A bundle's name, which is its folder's."""
+
+
 class Manifest(Frozen):
     """The whole of manifest.json."""
 
     format: Literal[1] = 1
-    bundle_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    bundle_id: BundleId
     made: Made
     features: FeatureSchema
     catalogue: Catalogue

@@ -115,9 +115,14 @@ def open_prepared(folder: Path) -> PreparedData:
 
 def find_prepared(place: Path, fingerprint: str) -> PreparedData:
     """The prepared dataset with this fingerprint: `place` itself, or one of the folders in it. DataError otherwise."""
+    found: list[str] = []
     for path in [place / "schema.json", *sorted(place.glob("*/schema.json"))]:
         if path.exists():
             data = open_prepared(path.parent)
             if data.prepared.fingerprint == fingerprint:
                 return data
-    raise DataError(f"{place}: holds no data with fingerprint {fingerprint[:12]}; `adrank train` prepares it")
+            found.append(f"{path.parent.name} {data.prepared.fingerprint[:12]}")
+    raise DataError(
+        f"{place}: holds no prepared data with fingerprint {fingerprint[:12]}, only {', '.join(found) or 'nothing'}; "
+        "`adrank train` prepares what it trains on"
+    )

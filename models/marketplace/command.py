@@ -28,7 +28,7 @@ OPTIONS = {
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; 0 when written, 1 when refused."""
+    """Run the command; 0 when written, 2 when refused."""
     arguments = parser().parse_args(argv)
     given = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in OPTIONS)}
     try:
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         for each in error.errors():
             name = "--" + "-".join(map(str, each["loc"])).replace("_", "-") + ": " if each["loc"] else ""
             print(f"adrank marketplace: {name}{each['msg']} (got {each['input']!r:.200})", file=sys.stderr)
-        return 1
+        return 2
     started = time.perf_counter()
     try:
         with tqdm(
@@ -46,14 +46,14 @@ def main(argv: list[str]) -> int:
             written = write_marketplace(spec, arguments.out, bar.update)
     except OSError as error:
         print(f"adrank marketplace: {error}", file=sys.stderr)
-        return 1
+        return 2
     figures = measure(spec, written) | {"marketplace.seconds": time.perf_counter() - started}
     best = figures.get("marketplace.best_auc.test")
     print(f"simulated marketplace in {arguments.out}: {spec.ads:,} ads, {spec.users:,} users, seed {spec.seed}")
     print(f"  {written.impressions:,} impressions in {written.requests:,} requests, {written.clicks:,} clicks")
     print(f"  click-through rate {figures['marketplace.ctr']:.4f}")
     print(f"  best possible AUC on the test part: {'it has no click' if best is None else f'{best:.4f}'}")
-    print(f"  next: adrank prepare {arguments.out / 'dataset.yaml'}")
+    print(f"  next: adrank train models/configs/marketplace-din.yaml --data {arguments.out}")
     return 0 if arguments.json is None else write_json(arguments.json, figures)
 
 
@@ -63,7 +63,7 @@ def write_json(path: Path, figures: dict[str, float]) -> int:
         path.write_text(json.dumps(figures, indent=2) + "\n")
     except OSError as error:
         print(f"adrank marketplace: the data is written, the figures are not: {error}", file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

@@ -39,13 +39,13 @@ def test_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_bad_sizes_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert main(["--out", str(tmp_path / "data"), *options]) == 1
+    assert main(["--out", str(tmp_path / "data"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
 
 
 def test_an_existing_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--out", str(tmp_path), *SMALL]) == 1
+    assert main(["--out", str(tmp_path), *SMALL]) == 2
     assert f"{tmp_path} exists" in capsys.readouterr().err
 
 
@@ -58,7 +58,7 @@ def test_a_log_without_a_click_in_its_test_part(tmp_path: Path, capsys: pytest.C
 
 
 def test_figures_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--out", str(tmp_path / "data"), *SMALL, "--json", str(tmp_path / "no" / "figures.json")]) == 1
+    assert main(["--out", str(tmp_path / "data"), *SMALL, "--json", str(tmp_path / "no" / "figures.json")]) == 2
     assert "the data is written, the figures are not" in capsys.readouterr().err
     assert (tmp_path / "data" / "dataset.yaml").exists()
 

@@ -89,13 +89,13 @@ def test_vocabularies_are_of_training_and_what_its_users_watched(source: Path, t
     data = prepare(spec("kuairand"), source, tmp_path / "out", progress=False)
     # 8 is only in valid and in the list of user 4, who is not in train; 9 only in test.
     assert data.vocabularies["video_id"].values.tolist() == [5, 6, 7]
-    # user_id has min_count 2: user 2 has one training impression, user 3 none.
-    assert data.vocabularies["user_id"].values.tolist() == [1]
+    # users 3 and 4 have no training impression
+    assert data.vocabularies["user_id"].values.tolist() == [1, 2]
     assert data.vocabularies["tab"].values.tolist() == [0, 1]
-    assert data.vocabularies["author_id"].values.tolist() == [50]
+    assert data.vocabularies["author_id"].values.tolist() == [50, 51]
     catalogue = decoded.ads(data)
     assert catalogue[5]["tag"] == ["39", "12"]
-    assert catalogue[7]["music_type"] is None
+    assert (catalogue[5]["upload_type"], catalogue[7]["upload_type"]) == ("Web", None), "seen once, two are needed"
     assert catalogue[8] | {"video_duration": 0} == catalogue[8] | {"video_duration": 0, "video_id": None}
     test = decoded.requests(data, "test")
     assert [r["context.tab"] for r in test] == [1, None]
@@ -103,7 +103,7 @@ def test_vocabularies_are_of_training_and_what_its_users_watched(source: Path, t
 
 
 def test_live_histories_see_earlier_rows_of_earlier_splits_only(source: Path, tmp_path: Path) -> None:
-    data = prepare(spec("kuairand-live"), source, tmp_path / "out", progress=False)
+    data = prepare(spec("kuairand-live-skips"), source, tmp_path / "out", progress=False)
     train, valid, test = (decoded.requests(data, split) for split in ("train", "valid", "test"))
     # The two rows of one request do not see each other; the valid click at 115 is not shown to train at 120.
     assert [(r["time"], r["history_clicks"], r["history_skipped"]) for r in train] == [
@@ -129,7 +129,7 @@ def test_packed_users_hold_raw_values_and_the_end_of_the_log(source: Path, tmp_p
     assert static["1"].profile["onehot_feat17"] == 1
     assert static["2"].profile["onehot_feat17"] is None
     assert static["2"].events == ()
-    live = decoded.users(prepare(spec("kuairand-live"), source, tmp_path / "live", progress=False))
+    live = decoded.users(prepare(spec("kuairand-live-skips"), source, tmp_path / "live", progress=False))
     assert [(e.kind, e.time_ms, *e.values) for e in live["1"].events] == [
         ("click", 0, 6),
         ("click", 0, 5),
@@ -156,7 +156,7 @@ def test_split_times_are_refused(source: Path) -> None:
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the KuaiRand cut is not at ../shared/data/kuairand")
-@pytest.mark.parametrize("name", ["kuairand", "kuairand-live"])
+@pytest.mark.parametrize("name", ["kuairand", "kuairand-live", "kuairand-live-skips"])
 def test_the_real_cut(name: str, tmp_path: Path) -> None:
     data = prepare(spec(name), REAL, tmp_path / "out", progress=False)
     sizes = {split: (size.impressions, size.clicks) for split, size in data.prepared.splits.items()}

@@ -1,0 +1,111 @@
+"""What training leaves on disk, without pickled code: weights, configuration, schema and metrics.
+
+CHECKPOINT/config.json   the TrainConfig          CHECKPOINT/schema.json   the FeatureSchema it was built for
+CHECKPOINT/best.pt       state_dict of the best evaluation      (qscore: qscore.npz)
+CHECKPOINT/last.pt       network, optimiser, averages and random state, to resume after an interruption
+CHECKPOINT/metrics.json  flat numbers
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from bundle.schema import FeatureSchema
+from models.config import ConfigError, QscoreConfig, TrainConfig
+from models.data.prepared import PreparedData
+from models.data.spec import describe
+from models.qscore import Qscore
+from models.registry import Network, build
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder, opened."""
+
+    folder: Path
+    config: TrainConfig
+    schema: FeatureSchema
+    data_fingerprint: str
+    seed: int
+    metrics: dict[str, float]
+
+    def network(self) -> Network:
+        """The trained network, in evaluation mode. ConfigError when this is a Qscore, or best.pt is not its weights."""
+        if isinstance(self.config.model, QscoreConfig):
+            raise ConfigError(f"{self.folder}: a Qscore is a table, it has no network")
+        network = build(self.config.model, self.schema)
+        path = self.folder / "best.pt"
+        try:
+            network.load_state_dict(torch.load(path, weights_only=True))
+        except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+            raise ConfigError(f"{path}: not the weights of {self.config.name!r}: {first_line(error)}") from error
+        return network.eval()
+
+    def qscore(self) -> Qscore:
+        """The Qscore table. ConfigError when this is a network."""
+        if not isinstance(self.config.model, QscoreConfig):
+            raise ConfigError(f"{self.folder}: model {self.config.model.kind!r} is not a Qscore")
+        with np.load(self.folder / "qscore.npz", allow_pickle=False) as stored:
+            return Qscore(stored["scores"], float(stored["mean"]), float(stored["strength"]))
+
+    def require_same_data(self, data: PreparedData) -> None:
+        """ConfigError unless `data` is what this checkpoint was trained on."""
+        if data.prepared.fingerprint != self.data_fingerprint:
+            raise ConfigError(
+                f"{self.folder} was trained on data {self.data_fingerprint[:12]}, {data.folder} is "
+                f"{data.prepared.fingerprint[:12]}: ids would not mean the same"
+            )
+
+
+def begin(folder: Path, config: TrainConfig, data: PreparedData, seed: int) -> None:
+    """Write what is known before the first step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    head = {"config": config.model_dump(mode="json"), "data": data.prepared.fingerprint, "seed": seed}
+    write_json(folder / "config.json", head)
+    (folder / "schema.json").write_text(data.schema.model_dump_json(indent=1))
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open a checkpoint folder. ConfigError names the file that is missing or wrong."""
+    try:
+        head = json.loads((folder / "config.json").read_text())
+        return Checkpoint(
+            folder,
+            TrainConfig.model_validate(head["config"]),
+            FeatureSchema.model_validate_json((folder / "schema.json").read_bytes()),
+            str(head["data"]),
+            int(head["seed"]),
+            json.loads((folder / "metrics.json").read_text()),
+        )
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}; `adrank train` writes it") from error
+    except ValidationError as error:
+        raise ConfigError(describe(folder, error)) from error
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{folder}: not a checkpoint: {error!r}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the pages that torch may add."""
+    return str(error).partition("\n")[0]
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """torch.save that replaces the file in one step, so that an interruption leaves the old one."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(dict(state), temporary)
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Flat, sorted, readable JSON, replaced in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    temporary.replace(path)

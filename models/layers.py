@@ -1,0 +1,180 @@
+"""Layers that all models share: the embedding arena, Dice, and the multi-layer perceptron."""
+
+import warnings
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bundle.schema import PADDING, UNKNOWN, FeatureSchema, FieldSpec, Side
+
+
+class Arena(nn.Module):
+    """All embedding tables in one: a single gather serves all columns of a side.
+
+    Table `t` (a vocabulary, or a bucketed field) has its own range of rows; fields of one vocabulary share it. Row 0 is
+    the padding of all tables: always zero, never trained. The unknown of a table starts at zero too, the mean of its
+    embeddings: where no training row is unknown it stays there, and an unknown ad gets an average score.
+    """
+
+    def __init__(self, schema: FeatureSchema, dimension: int, std: float) -> None:
+        super().__init__()
+        self.dimension = dimension
+        self.starts: dict[str, int] = {}
+        rows = 1
+        for side in (schema.user, schema.context, schema.ad):
+            for field in side.id_fields:
+                if table_of(field) not in self.starts:
+                    self.starts[table_of(field)] = rows - 1  # id 1 of the table is arena row `rows`
+                    rows += field.size - 1
+        self.weight = nn.Parameter(torch.empty(rows, dimension))
+        nn.init.normal_(self.weight, std=std)
+        with torch.no_grad():
+            self.weight[PADDING].zero_()
+            self.weight[[start + UNKNOWN for start in self.starts.values()]] = 0.0
+
+    def offsets(self, fields: list[FieldSpec]) -> Tensor:
+        """What to add to the ids of these fields' columns, int64[columns]."""
+        starts = [self.starts[table_of(field)] for field in fields for _ in range(field.width)]
+        return torch.tensor(starts, dtype=torch.int64)
+
+    def rows(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """Arena rows of ids [..., columns]."""
+        return torch.where(ids == PADDING, ids, ids + offsets)
+
+    def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """Embeddings [..., columns, d] of ids [..., columns]."""
+        return F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING)
+
+
+def table_of(field: FieldSpec) -> str:
+    """The embedding table of an id field: its vocabulary, or its own."""
+    return field.vocabulary or f"buckets:{field.name}"
+
+
+class SideEncoder(nn.Module):
+    """The fields of one side (or some of them) as one vector: embeddings, multi-valued ones averaged, then numbers."""
+
+    offsets: Tensor
+
+    def __init__(self, arena: Arena, side: Side, only: tuple[str, ...] | None = None) -> None:
+        super().__init__()
+        fields = [field for field in side.id_fields if only is None or field.name in only]
+        self.widths = [field.width for field in fields]
+        self.numbers = side.number_columns if only is None else 0
+        self.dimension = len(fields) * arena.dimension + self.numbers
+        self.register_buffer("offsets", arena.offsets(fields), persistent=False)
+
+    def forward(self, arena: Arena, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """[..., dimension] of ids [..., columns] and numbers [..., number columns]."""
+        embedded = arena(ids, self.offsets)
+        if any(width > 1 for width in self.widths):
+            pieces = []
+            for width, values, id_group in zip(
+                self.widths,
+                torch.split(embedded, self.widths, dim=-2),
+                torch.split(ids, self.widths, dim=-1),
+                strict=True,
+            ):
+                if width > 1:
+                    filled = (id_group != PADDING).sum(-1, keepdim=True).clamp(min=1)
+                    pieces.append(values.sum(-2) / filled)
+                else:
+                    pieces.append(values.squeeze(-2))
+            flat = torch.cat(pieces, dim=-1)
+        else:
+            flat = embedded.flatten(-2)
+        return torch.cat([flat, numbers], dim=-1) if self.numbers and numbers is not None else flat
+
+
+class Dice(nn.Module):
+    """Data-adaptive activation: p·x + (1 - p)·α·x with p = σ((x - E[x]) / sqrt(Var[x] + ε)).
+
+    E and Var are of the batch in training and running averages otherwise, per unit, as α is (arXiv 1706.06978, eq. 3).
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, units: int, momentum: float = 0.01, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(units))
+        self.momentum, self.epsilon = momentum, epsilon
+        self.register_buffer("mean", torch.zeros(units))
+        self.register_buffer("variance", torch.ones(units))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[..., units]; `mask` [...] (1 where real) keeps padding out of the statistics."""
+        if self.training:
+            mean, variance = _moments(x, mask)
+            with torch.no_grad():
+                # A plain mean over the first 1/momentum batches: after one short epoch a moving average from (0, 1)
+                # would still hold a share of where it started.
+                self.batches += 1
+                rate = torch.clamp(1 / self.batches, min=self.momentum)
+                self.mean.lerp_(mean.detach(), rate)
+                self.variance.lerp_(variance.detach(), rate)
+        else:
+            mean, variance = self.mean, self.variance
+        p = torch.sigmoid((x - mean) * torch.rsqrt(variance + self.epsilon))
+        return x * (self.alpha + p * (1 - self.alpha))
+
+
+def _moments(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each unit over all (real) positions."""
+    flat = x.flatten(0, -2)
+    if mask is None:
+        variance, mean = torch.var_mean(flat, dim=0, correction=0)
+        return mean, variance
+    weight = mask.flatten().to(x.dtype).unsqueeze(0)
+    weight = weight / weight.sum().clamp(min=1)
+    mean = (weight @ flat).squeeze(0)
+    return mean, (weight @ (flat - mean).square()).squeeze(0)
+
+
+class Activation(nn.Module):
+    """Dice, PReLU (one slope a unit), sigmoid or ReLU behind one interface."""
+
+    def __init__(self, kind: str, units: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.dice = Dice(units) if kind == "dice" else None
+        self.slope = nn.Parameter(torch.full((units,), 0.25)) if kind == "prelu" else None
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[..., units]"""
+        if self.dice is not None:
+            activated: Tensor = self.dice(x, mask)
+            return activated
+        if self.slope is not None:
+            return torch.where(x > 0, x, x * self.slope)
+        return torch.sigmoid(x) if self.kind == "sigmoid" else torch.relu(x)
+
+
+def linear(width: int, out: int) -> nn.Linear:
+    """nn.Linear, of width 0 as well: a side without features leaves the bias alone, of which torch would warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return nn.Linear(width, out)
+
+
+class Mlp(nn.Module):
+    """Linear, activation and dropout for each hidden layer, then one linear layer to `out` values."""
+
+    def __init__(self, width: int, hidden: tuple[int, ...], out: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        widths = [width, *hidden]
+        self.layers = nn.ModuleList(linear(a, b) for a, b in pairwise(widths))
+        self.activations = nn.ModuleList(Activation(activation, units) for units in hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out = linear(widths[-1], out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., out] of [..., width]"""
+        for layer, activation in zip(self.layers, self.activations, strict=True):
+            x = self.dropout(activation(layer(x)))
+        result: Tensor = self.out(x)
+        return result

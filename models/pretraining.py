@@ -1,0 +1,73 @@
+"""Ad embeddings before the first click: which ads stand together in users' histories.
+
+C = Σ over histories of 1/length · (pairs of different ads in it)
+PPMI(i, j) = max(0, log C_ij·Σs / (s_i·s_j)),  s_i = Σ_j C_ij,  with s_j ** 0.75 for the context (Levy, Goldberg
+              and Dagan, TACL 2015: PPMI with context distribution smoothing, then SVD)
+start = U·√S of its truncated SVD, scaled to a given spread
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import svds
+
+from bundle.schema import FIRST_KNOWN
+from models.config import ConfigError, Pretraining
+from models.data.batches import batches
+from models.data.prepared import PreparedData
+from models.layers import table_of
+from models.registry import Network
+
+CONTEXT_EXPONENT = 0.75
+
+
+def pretrain(network: Network, data: PreparedData, settings: Pretraining) -> None:
+    """Start one table from co-occurrence in the training users' histories. ConfigError when it cannot be."""
+    history = next((each for each in data.schema.histories if each.name == settings.history), None)
+    if history is None or settings.field not in history.fields:
+        raise ConfigError(f"pretraining: there is no field {settings.field!r} in a history {settings.history!r}")
+    field = next(each for each in data.schema.ad.id_fields if each.name == settings.field)
+    if field.width != 1:
+        raise ConfigError(f"pretraining: field {field.name!r} has several values")
+    column = data.schema.history_columns(history).index(data.schema.ad.columns_of(field.name).start)
+    latest: dict[int, npt.NDArray[np.int64]] = {}
+    for batch in batches(data, "train", 65_536):
+        ids = batch.histories[history.name][..., column].numpy()
+        users = batch.users[np.searchsorted(batch.request.numpy(), np.arange(len(ids)))]
+        latest |= {user: row[row >= FIRST_KNOWN] for user, row in zip(users.tolist(), ids, strict=True)}
+    try:
+        start = cooccurrence_embeddings(list(latest.values()), field.size, network.arena.dimension, settings.std)
+    except ValueError as error:
+        raise ConfigError(f"pretraining {field.name!r}: {error}") from error
+    first = network.arena.starts[table_of(field)] + FIRST_KNOWN
+    with torch.no_grad():
+        found = torch.from_numpy(start[FIRST_KNOWN:])
+        rows = network.arena.weight[first : first + len(found)]
+        rows.copy_(torch.where(found.abs().sum(1, keepdim=True) > 0, found, rows))
+
+
+def cooccurrence_embeddings(
+    histories: list[npt.NDArray[np.int64]], size: int, dimension: int, std: float, seed: int = 0
+) -> npt.NDArray[np.float32]:
+    """Start values float32[size, dimension] of ids 0..size-1; `histories` are lists of ids, each list one user's.
+
+    Ids that stand in no history keep 0. The spread of the others is `std`. ValueError when there are too few ids.
+    """
+    lengths = np.array([len(ids) for ids in histories if len(ids)])
+    flat = np.concatenate([ids for ids in histories if len(ids)]) if len(lengths) else np.empty(0, np.int64)
+    if len(np.unique(flat)) <= dimension:
+        raise ValueError(f"{len(np.unique(flat))} different ids in the histories, more than {dimension} are needed")
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    weight = 1.0 / np.sqrt(np.repeat(lengths, lengths))
+    holds = sparse.csr_array((weight, (user, flat)), shape=(len(lengths), size))
+    together = (holds.T @ holds).tocoo()
+    apart = together.row != together.col
+    row, col, value = together.row[apart], together.col[apart], together.data[apart]
+    total = np.bincount(row, weights=value, minlength=size)
+    context = total**CONTEXT_EXPONENT
+    ppmi = np.maximum(np.log(value * context.sum() / (total[row] * context[col])), 0.0)
+    start = np.random.default_rng(seed).normal(size=size)
+    u, s, _ = svds(sparse.csr_array((ppmi, (row, col)), shape=(size, size)), k=dimension, v0=start)
+    found = u * np.sqrt(s)
+    return np.asarray(found * (std / found[total > 0].std()), dtype=np.float32)

@@ -1,0 +1,157 @@
+"""`adrank train`: one configuration -> prepared data -> checkpoint -> metrics on validation and test."""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.checkpoint import begin, open_checkpoint, write_json
+from models.config import ConfigError, QscoreConfig, TrainConfig, read_config, read_dataset
+from models.data.batches import count
+from models.data.prepare import ensure_prepared
+from models.data.prepared import PreparedData
+from models.data.spec import DataError
+from models.evaluation import Scorer, evaluate, network_scorer, table_scorer
+from models.numerics import computing
+from models.qscore import fit_qscore
+from models.registry import parameters
+from models.training import TrainingError, train
+
+SHOWN = ("auc", "gauc", "logloss", "calibration", "best_auc")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        "adrank train",
+        description="Train a model. Chooses on the validation split, then reports validation and test. An interrupted "
+        "run continues where it stopped when the same command is given again.",
+    )
+    p.add_argument(
+        "config",
+        type=Path,
+        metavar="CONFIG.yaml",
+        help="YAML of model and training, e.g. models/configs/kuairand-din.yaml",
+    )
+    p.add_argument(
+        "--data", type=Path, metavar="DIR", required=True, help="folder with the raw files the dataset's YAML names"
+    )
+    p.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        nargs="+",
+        default=[1],
+        help="one or several; several report mean and std (default 1)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=Path("artifacts/checkpoints"),
+        help="where the folders NAME-seedN go (default artifacts/checkpoints)",
+    )
+    p.add_argument(
+        "--prepared",
+        type=Path,
+        metavar="DIR",
+        default=Path("artifacts/data"),
+        help="where prepared data are kept (default artifacts/data)",
+    )
+    p.add_argument("--threads", type=int, metavar="N", default=2, help="torch threads (default 2)")
+    p.add_argument("--fresh", action="store_true", help="forget an earlier run of the same name and seed")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics as flat JSON")
+    p.add_argument("--quiet", action="store_true", help="no progress bars")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0, 2 for bad input, 130 when interrupted."""
+    options = parser().parse_args(argv)
+    with computing(options.threads):
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The command with its options read."""
+    try:
+        config = read_config(options.config)
+        spec = read_dataset(options.config, config, options.data)
+        data = ensure_prepared(spec, options.data, options.prepared, progress=not options.quiet)
+        runs = []
+        for seed in options.seed:
+            folder = options.out / f"{config.name}-seed{seed}"
+            if options.fresh and folder.exists():
+                shutil.rmtree(folder)
+            runs.append(train_one(config, data, folder, seed, progress=not options.quiet))
+            print(f"{folder}\n{table(runs[-1])}")
+    except (ConfigError, DataError, TrainingError) as error:
+        print(f"adrank train: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("adrank train: interrupted; the same command continues from here", file=sys.stderr)
+        return 130
+    metrics = summarise(runs)
+    if len(runs) > 1:
+        print(f"mean of {len(runs)} seeds\n{table(metrics)}")
+    if options.json:
+        write_json(options.json, metrics)
+    return 0
+
+
+def train_one(config: TrainConfig, data: PreparedData, folder: Path, seed: int, *, progress: bool) -> dict[str, float]:
+    """Train (or continue, or take up the finished run in `folder`) and return its flat metrics."""
+    finished = folder / "metrics.json"
+    if (folder / "config.json").exists():
+        require_same_run(config, data, folder)
+        if finished.exists():
+            return dict(open_checkpoint(folder).metrics)
+    begin(folder, config, data, seed)
+    metrics: dict[str, float] = {}
+    score: Scorer
+    if isinstance(config.model, QscoreConfig):
+        qscore = fit_qscore(config.model, data)
+        np.savez(folder / "qscore.npz", scores=qscore.scores, mean=qscore.mean, strength=qscore.strength)
+        metrics |= {"qscore.mean": qscore.mean, "qscore.strength": qscore.strength}
+        score = table_scorer(qscore.scores)
+    else:
+        network = train(config, config.model, data, folder, seed, progress=progress)
+        log = torch.load(folder / "last.pt", weights_only=True)["progress"]
+        metrics |= {"train.samples_per_s": log["samples"] / max(log["seconds"], 1e-9), "train.seconds": log["seconds"]}
+        metrics["model.parameters"] = parameters(network)
+        score = network_scorer(network)
+    for split in ("valid", "test"):
+        if count(data, split):
+            metrics |= {f"{split}.{name}": value for name, value in evaluate(score, data, split).items()}
+    write_json(finished, metrics)
+    return metrics
+
+
+def require_same_run(config: TrainConfig, data: PreparedData, folder: Path) -> None:
+    """ConfigError when `folder` holds a run of another configuration or of other data."""
+    head = json.loads((folder / "config.json").read_text())
+    if head["config"] != config.model_dump(mode="json") or head["data"] != data.prepared.fingerprint:
+        raise ConfigError(f"{folder} holds a run with another configuration or other data; --fresh starts over")
+
+
+def summarise(runs: list[dict[str, float]]) -> dict[str, float]:
+    """The runs' mean, and `KEY.std` where there are several."""
+    metrics = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    if len(runs) > 1:
+        metrics |= {f"{key}.std": float(np.std([run[key] for run in runs], ddof=1)) for key in runs[0]}
+    return metrics | {"seeds": len(runs)}
+
+
+def table(metrics: dict[str, float]) -> str:
+    """Validation and test side by side."""
+    columns = [name for name in SHOWN if f"valid.{name}" in metrics or f"test.{name}" in metrics]
+    lines = ["        " + "".join(name.rjust(13) for name in columns)]
+    for split in ("valid", "test"):
+        if f"{split}.auc" in metrics:
+            cells = "".join(f"{metrics[f'{split}.{name}']:13.4f}" for name in columns)
+            lines.append(f"  {split.ljust(6)}{cells}")
+    return "\n".join(lines)

@@ -1,0 +1,256 @@
+"""The one training loop: batches in, best checkpoint out.
+
+The order of batches depends on (seed, epoch) alone, so an interrupted run resumes at the step where it stopped and ends
+with the same weights as one that was not interrupted.
+"""
+
+import copy
+import json
+import math
+import signal
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from bundle.schema import FIRST_KNOWN, UNKNOWN
+from models.checkpoint import save_state
+from models.config import TrainConfig, TrainingConfig
+from models.data.batches import Batch, batches, count
+from models.data.prepared import PreparedData
+from models.embedding_l2 import EmbeddingL2
+from models.evaluation import evaluate, network_scorer
+from models.pretraining import pretrain
+from models.registry import Network, NetworkConfig, build
+
+SAVE_SECONDS = 60.0
+"""Progress is written at least this often."""
+
+
+class TrainingError(Exception):
+    """Training cannot go on. The message says at which step and why."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; everything but tensors that resuming needs."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps done in this epoch."""
+    seconds: float = 0.0
+    samples: int = 0
+    best: float = -float("inf")
+    stale: int = 0
+    """Evaluations since the best one."""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, *, progress: bool = True
+) -> Network:
+    """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt.
+
+    Continues from folder/last.pt when there is one.
+    """
+    torch.manual_seed(seed)
+    with StopRequest() as stop:
+        run = _Run(config, model, data, folder, seed, progress, stop)
+        run.resume()
+        while run.progress.epoch < config.training.epochs and run.progress.stale < config.training.patience:
+            run.epoch()
+    run.network.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
+    write_log(folder, run.progress)
+    return run.network.eval()
+
+
+def write_log(folder: Path, progress: Progress) -> None:
+    """One JSON line an evaluation: training.jsonl."""
+    (folder / "training.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in progress.history))
+
+
+class StopRequest:
+    """While entered, Ctrl-C and SIGTERM only set `requested`: a run stops between two steps, never inside one."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {each: signal.signal(each, self._request) for each in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._previous.items():
+            signal.signal(each, handler)
+
+    def _request(self, *_: object) -> None:
+        self.requested = True
+
+
+class _Run:
+    """The parts of one training run, wired."""
+
+    def __init__(
+        self, config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, progress: bool,
+        stop: "StopRequest",
+    ) -> None:  # fmt: skip
+        self.settings: TrainingConfig = config.training
+        self.stop = stop
+        self.data, self.folder, self.seed, self.show = data, folder, seed, progress
+        self.name = config.name
+        self.network = build(model, data.schema)
+        if self.settings.pretraining is not None:
+            pretrain(self.network, data, self.settings.pretraining)
+        self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None
+        dense = [p for name, p in self.network.named_parameters() if not name.startswith("arena.")]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": dense, "weight_decay": self.settings.weight_decay},
+                {"params": [self.network.arena.weight], "weight_decay": 0.0},
+            ],
+            lr=self.settings.learning_rate,
+        )
+        self.l2 = EmbeddingL2(self.network, data, self.settings.embedding_l2) if self.settings.embedding_l2 else None
+        self.steps = sum(1 for _ in batches(data, "train", self.settings.batch_size, self._order(0)))
+        self.evaluate_at = {
+            round(self.steps * (i + 1) / self.settings.evaluations) for i in range(self.settings.evaluations)
+        }
+        self.progress = Progress()
+
+    def _order(self, epoch: int) -> int:
+        return self.seed * 1_000_003 + epoch
+
+    def epoch(self) -> None:
+        """One pass over the training split, from the step where the last run stopped."""
+        state = self.progress
+        started = saved = time.monotonic()
+        bar = tqdm(
+            total=count(self.data, "train"), desc=f"{self.name} epoch {state.epoch + 1}", unit="row", unit_scale=True,
+            disable=not self.show,
+        )  # fmt: skip
+        try:
+            for step, batch in enumerate(
+                batches(self.data, "train", self.settings.batch_size, self._order(state.epoch))
+            ):
+                if step < state.step:
+                    bar.update(len(batch.labels))
+                    continue
+                loss = self._step(batch)
+                state.step, state.samples = step + 1, state.samples + len(batch.labels)
+                bar.update(len(batch.labels))
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                if state.step in self.evaluate_at:
+                    state.seconds += time.monotonic() - started
+                    self._evaluate(bar)
+                    started = time.monotonic()
+                    if state.stale >= self.settings.patience:
+                        break
+                if self.stop.requested or time.monotonic() - saved > SAVE_SECONDS:
+                    state.seconds, started = state.seconds + time.monotonic() - started, time.monotonic()
+                    self.save()
+                    saved = time.monotonic()
+                    if self.stop.requested:  # only now: a step's evaluation is part of it, and is not made up for
+                        raise KeyboardInterrupt
+            state.epoch, state.step = state.epoch + 1, 0
+        finally:
+            bar.close()
+            state.seconds += time.monotonic() - started
+        self.save()
+
+    def _step(self, batch: Batch) -> float:
+        settings, state = self.settings, self.progress
+        self.network.train()
+        if settings.schedule == "cosine":
+            done = (state.epoch * self.steps + state.step) / (self.steps * settings.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        batch = hide(batch, settings.unknown_rate, self._order(state.epoch) * self.steps + state.step)
+        loss = F.binary_cross_entropy_with_logits(self.network(batch), batch.labels)
+        if not torch.isfinite(loss):
+            raise TrainingError(f"epoch {state.epoch + 1}, step {state.step + 1}: the loss is {loss.item()}")
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss + self.l2.penalty(batch) if self.l2 else loss)
+        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimizer.step()
+        if self.averaged is not None:
+            average(self.averaged, self.network, settings.averaging, state.epoch * self.steps + state.step)
+        return float(loss.detach())
+
+    def _evaluate(self, bar: "tqdm[Any]") -> None:
+        state, monitor = self.progress, self.settings.monitor
+        network = self.averaged if self.averaged is not None else self.network
+        found = evaluate(network_scorer(network), self.data, "valid")
+        state.history.append({"epoch": state.epoch + 1, "step": state.step} | found)
+        value = -found[monitor] if monitor == "logloss" else found[monitor]
+        if math.isnan(value):
+            raise TrainingError(f"epoch {state.epoch + 1}, step {state.step}: {monitor} of the validation split is nan")
+        if value > state.best:
+            state.best, state.stale = value, 0
+            save_state(self.folder / "best.pt", network.state_dict())
+        else:
+            state.stale += 1
+        if self.show:
+            shown = "  ".join(f"{name} {found[name]:.4f}" for name in ("auc", "gauc", "logloss"))
+            bar.write(f"  valid after {state.step} steps of epoch {state.epoch + 1}: {shown}")
+
+    def save(self) -> None:
+        """Everything `resume` needs."""
+        state = {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "progress": vars(self.progress),
+        }
+        save_state(self.folder / "last.pt", state)
+
+    def resume(self) -> None:
+        """Take up the run in last.pt, if there is one."""
+        path = self.folder / "last.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        self.progress = Progress(**state["progress"])
+
+
+def hide(batch: Batch, rate: float, seed: int) -> Batch:
+    """The batch with a share `rate` of its known ids replaced by the unknown."""
+    if not rate:
+        return batch
+    random = torch.Generator().manual_seed(seed)
+
+    def some(ids: Tensor) -> Tensor:
+        chosen = (torch.rand(ids.shape, generator=random) < rate) & (ids >= FIRST_KNOWN)
+        return ids.masked_fill(chosen, UNKNOWN)
+
+    return replace(
+        batch,
+        user=some(batch.user),
+        context=some(batch.context),
+        ads=some(batch.ads),
+        histories={name: some(ids) for name, ids in batch.histories.items()},
+    )
+
+
+def average(averaged: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """averaged <- d·averaged + (1-d)·network, with d rising to `decay` as in a bias-corrected average."""
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, weight)
+            else:
+                mean.copy_(value)

@@ -1,0 +1,103 @@
+"""Every shipped configuration can be read; what is wrong in one is named with file, key and value."""
+
+from pathlib import Path
+
+import pytest
+
+from models import config as config_module
+from models.config import ConfigError, DinConfig, read_config, read_dataset
+from tests.market import Market
+
+FOLDER = Path(config_module.__file__).parent / "configs"
+CONFIGS = sorted(FOLDER.glob("*.yaml"))
+KINDS = ("din", "dqm", "qscore")
+
+GOOD = """
+name: some-din
+dataset: dataset.yaml
+model: {kind: din, hidden: [8]}
+training: {epochs: 3}
+"""
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_are_whole(path: Path, market: Market) -> None:
+    config = read_config(path)
+    assert config.name == path.stem, "checkpoint folders are named after it"
+    dataset, kind, *_ = path.stem.split("-")
+    assert config.model.kind == kind
+    spec = read_dataset(path, config, market.raw)
+    assert spec.name.startswith(dataset)
+    assert spec.ad_features
+
+
+def test_there_is_one_of_each_stage_for_both_datasets() -> None:
+    assert {f"{d}-{k}" for d in ("kuairand", "marketplace") for k in KINDS} <= {path.stem for path in CONFIGS}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "some.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_fill_what_is_not_given(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, GOOD))
+    assert isinstance(config.model, DinConfig)
+    assert (config.model.hidden, config.model.attention, config.training.epochs) == ((8,), "sum", 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "value"),
+    [
+        ("epochs: 3", "epoch: 3", "training.epoch", "3"),
+        ("epochs: 3", "epochs: 0", "training.epochs", "0"),
+        ("epochs: 3", "learning_rate: fast", "training.learning_rate", "'fast'"),
+        ("epochs: 3", "schedule: linear", "training.schedule", "'linear'"),
+        ("epochs: 3", "averaging: 1", "training.averaging", "1"),
+        ("hidden: [8]", "hidden: [8, wide]", "model.din.hidden.1", "'wide'"),
+        ("hidden: [8]", "hidden: []", "model.din.hidden", "[]"),
+        ("hidden: [8]", "dimension: 4", "model.din.dimension", "4"),
+        ("kind: din", "kind: dien", "model", "'dien'"),
+        ("name: some-din", "name: Some DIN", "name", "'Some DIN'"),
+        ("name: some-din", "name: ../din", "name", "'../din'"),
+        ("dataset: dataset.yaml", "seed: 3", "seed", "3"),
+        ("dataset: dataset.yaml", "", "dataset", "some-din"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, key: str, value: str) -> None:
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert f"{key}: " in message
+    assert value in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("- a list", "holds list, not a mapping"), ("", "holds NoneType"), ("a: [", "cannot be read")]
+)
+def test_files_that_hold_no_configuration(tmp_path: Path, text: str, problem: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        read_config(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_the_dataset_stands_beside_the_configuration_or_with_the_data(tmp_path: Path, market: Market) -> None:
+    path = write(tmp_path, GOOD)
+    config = read_config(path)
+    assert read_dataset(path, config, market.raw).label == "click"
+    with pytest.raises(ConfigError) as caught:
+        read_dataset(path, config, tmp_path / "data")
+    assert f"{tmp_path / 'dataset.yaml'} nor {tmp_path / 'data/dataset.yaml'}" in str(caught.value)
+    beside = (market.raw / "dataset.yaml").read_text().replace("name: marketplace", "name: beside")
+    (tmp_path / "dataset.yaml").write_text(beside)
+    assert read_dataset(path, config, market.raw).name == "beside"

@@ -1,0 +1,70 @@
+"""Ads that stand together in histories start close together; ids in no history keep their start."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.config import ConfigError, DinConfig, Pretraining
+from models.din import Din
+from models.pretraining import cooccurrence_embeddings, pretrain
+from tests.market import Market
+
+
+def test_ads_of_the_same_histories_are_neighbours() -> None:
+    random = np.random.default_rng(0)
+    groups = [np.arange(2, 12), np.arange(12, 22)]
+    histories = [random.choice(groups[i % 2], 5, replace=False) for i in range(200)]
+    found = cooccurrence_embeddings(histories, 25, 4, std=0.1)
+    assert found.shape == (25, 4)
+    assert np.abs(found[[0, 1, 22, 23, 24]]).max() < 1e-6, "they stand in no history"
+    unit = found[2:22] / np.linalg.norm(found[2:22], axis=1, keepdims=True)
+    likeness = unit @ unit.T
+    assert likeness[:10, :10].mean() > 0.5 > likeness[:10, 10:].mean() + 0.4
+    assert found[2:22].std() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_equals_the_plain_formula() -> None:
+    histories = [np.array([2, 3, 4]), np.array([3, 4]), np.array([4, 5, 2]), np.array([5, 3])]
+    together = np.zeros((6, 6))
+    for ids in histories:
+        for i in ids:
+            for j in ids:
+                if i != j:
+                    together[i, j] += 1 / len(ids)
+    total = together.sum(1)
+    context = total**0.75
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ppmi = np.nan_to_num(np.maximum(np.log(together * context.sum() / np.outer(total, context)), 0))
+    u, s, _ = np.linalg.svd(ppmi)
+    expected = u[:, :2] * np.sqrt(s[:2])
+    expected *= 0.3 / expected[total > 0].std()
+    found = cooccurrence_embeddings(histories, 6, 2, std=0.3)
+    # singular vectors have no sign and no order of their own: what counts are the products between ads
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-5)
+
+
+def test_too_few_ads_are_refused_with_numbers() -> None:
+    with pytest.raises(ValueError, match="2 different ids in the histories, more than 4 are needed"):
+        cooccurrence_embeddings([np.array([2, 3])], 10, 4, std=0.1)
+
+
+def test_pretraining_changes_one_table_only(market: Market) -> None:
+    config = DinConfig(kind="din", embedding=4)
+    torch.manual_seed(0)
+    plain = Din(config, market.data.schema)
+    torch.manual_seed(0)
+    started = Din(config, market.data.schema)
+    pretrain(started, market.data, Pretraining(history="clicks", field="ad_id", std=0.2))
+    changed = (plain.arena.weight != started.arena.weight).any(1).nonzero().flatten()
+    first = started.arena.starts["ad_id"] + 2
+    size = next(field.size for field in market.data.schema.ad.id_fields if field.name == "ad_id")
+    assert len(changed) > 50
+    assert first <= int(changed.min())
+    assert int(changed.max()) < first + size - 2
+
+
+@pytest.mark.parametrize(("history", "field"), [("views", "ad_id"), ("clicks", "advertiser")])
+def test_a_field_that_is_not_there_is_named(market: Market, history: str, field: str) -> None:
+    din = Din(DinConfig(kind="din", embedding=4), market.data.schema)
+    with pytest.raises(ConfigError, match=f"no field '{field}' in a history '{history}'"):
+        pretrain(din, market.data, Pretraining(history=history, field=field))
