@@ -1,0 +1,10 @@
+"""Offline: checkpoints in, a proved bundle out.
+
+din_graph.py     DIN for one request: user side once, candidates innermost
+dqm_graph.py     the query vector of one request
+to_onnx.py       a serving module -> ONNX file and its interface
+matching.py      faiss index over the ad vectors, posting lists
+parity.py        ONNX against torch on real requests; an export proves itself or fails
+assemble.py      all of it -> one bundle folder
+command.py       adrank export;   demo.py  adrank demo
+"""

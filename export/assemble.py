@@ -1,0 +1,197 @@
+"""Checkpoints of the funnel's models, and the prepared data they were trained on -> one bundle folder."""
+
+import datetime
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from bundle.folder import write_bundle
+from bundle.golden import save_golden
+from bundle.manifest import (
+    BundleId,
+    Catalogue,
+    FinerankStage,
+    GoldenSpec,
+    Made,
+    Manifest,
+    PrerankStage,
+    QscoreStage,
+    RetrievalStage,
+    Stages,
+)
+from bundle.schema import FeatureSchema, Frozen
+from export.catalogue import copy_users, filter_names, user_count, write_catalogue
+from export.din_graph import DinServing
+from export.dqm_graph import DqmQuery
+from export.matching import write_index, write_postings
+from export.parity import GOLDEN_TOLERANCE, Parity, golden_requests, prove
+from export.to_onnx import candidate_inputs, common_inputs, export_graph
+from models.checkpoint import Checkpoint
+from models.config import ConfigError
+from models.data.batches import count
+from models.data.prepared import PreparedData
+from models.din import Din
+from models.dqm import Dqm
+
+CHUNK = 65_536
+"""Ads whose vectors are computed at once."""
+
+
+QUALITY = ("auc", "gauc", "logloss", "calibration", "ece")
+
+
+class FunnelSettings(Frozen):
+    """Sizes of the funnel, written into the manifest; each may be overridden when serving."""
+
+    retrieval: int = Field(default=5_000, gt=0)
+    qscore: int = Field(default=2_000, gt=0)
+    prerank: int = Field(default=500, gt=0)
+    finerank: int = Field(default=100, gt=0)
+    interests: int = Field(default=4, ge=0)
+    per_interest: int = Field(default=200, ge=0)
+
+
+class Target(Frozen):
+    """What a bundle is called and how many demo users it carries (None: all); checked before anything is computed."""
+
+    bundle_id: BundleId
+    users: int | None = Field(default=None, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a bundle is made of."""
+
+    data: PreparedData
+    finerank: Checkpoint
+    prerank: Checkpoint
+    qscore: Checkpoint
+
+    def check(self) -> None:
+        """ConfigError unless the parts fit together."""
+        for checkpoint, kind in ((self.finerank, "din"), (self.prerank, "dqm"), (self.qscore, "qscore")):
+            checkpoint.require_same_data(self.data)
+            if checkpoint.config.model.kind != kind:
+                raise ConfigError(
+                    f"{checkpoint.folder} holds a {checkpoint.config.model.kind}, a {kind} is needed there"
+                )
+
+
+def assemble(
+    trained: Trained, root: Path, bundle_id: str, settings: FunnelSettings, *, users: int | None = None, seed: int = 0
+) -> tuple[Path, Parity]:
+    """Export, prove and write `root/<bundle_id>`; `users` limits the demo users carried along (None: all).
+
+    FileExistsError when the bundle exists, ConfigError when the checkpoints do not fit, ParityError when a graph does
+    not compute what its model does. Nothing is left behind then.
+    """
+    Target(bundle_id=bundle_id, users=users)
+    trained.check()
+    if (root / bundle_id).exists():
+        raise FileExistsError(f"{root / bundle_id} exists, and bundles are never changed: choose another bundle id")
+    data, schema = trained.data, trained.data.schema
+    din, dqm = trained.finerank.network(), trained.prerank.network()
+    assert isinstance(din, Din)
+    assert isinstance(dqm, Dqm)
+    qscores, vectors = trained.qscore.qscore().scores, ad_vectors(dqm, data)
+    interests = posting_fields(schema) if settings.interests and settings.per_interest else ()
+    with tempfile.TemporaryDirectory() as temporary:
+        graphs = Path(temporary)
+        inputs = common_inputs(schema)
+        query = export_graph(DqmQuery(dqm), inputs, ["query", "offset"], graphs / "dqm_query.onnx")
+        finerank = export_graph(DinServing(din), inputs | candidate_inputs(schema), ["logits"], graphs / "din.onnx")
+        chosen = golden_requests(data, proof_split(data), requests=8, candidates=64, seed=seed)
+        rows, parity = prove(dqm, din, query, finerank, graphs, data, chosen)
+
+        def fill(folder: Path) -> None:
+            shutil.copytree(graphs, folder, dirs_exist_ok=True)
+            save_golden(folder, rows)
+            write_catalogue(data, qscores, vectors, folder)
+            (folder / "retrieval").mkdir()
+            write_index(vectors, folder / "retrieval/index.faiss", seed)
+            (folder / "postings").mkdir()
+            for name in interests:
+                write_postings(schema, name, data.ads.fields, qscores, folder / "postings")
+            copy_users(data, folder / "users", users)
+
+        manifest = Manifest(
+            bundle_id=bundle_id,
+            made=made(trained),
+            features=schema,
+            catalogue=Catalogue(
+                ads=len(data.ads.index), has_bids=data.prepared.spec.bid is not None, filters=filter_names(data)
+            ),
+            stages=Stages(
+                retrieval=RetrievalStage(
+                    keep=settings.retrieval,
+                    index="retrieval/index.faiss",
+                    posting_fields=interests,
+                    interests=settings.interests,
+                    per_interest=settings.per_interest,
+                ),
+                qscore=QscoreStage(keep=settings.qscore),
+                prerank=PrerankStage(model="dqm", query=query, dimension=vectors.shape[1], keep=settings.prerank),
+                finerank=FinerankStage(model="din", graph=finerank, keep=settings.finerank),
+            ),
+            golden=GoldenSpec(requests=len(rows), query_tolerance=GOLDEN_TOLERANCE, logit_tolerance=GOLDEN_TOLERANCE),
+            quality=quality(trained),
+            users=user_count(data, users),
+        )
+        return write_bundle(root, manifest, fill), parity
+
+
+def ad_vectors(dqm: Dqm, data: PreparedData) -> npt.NDArray[np.float32]:
+    """The stored vector of every catalogue row, float32[rows, d + 1]."""
+    ids, numbers = torch.from_numpy(data.ads.fields).long(), torch.from_numpy(data.ads.numbers)
+    with torch.inference_mode():
+        pieces = [
+            dqm.ad_vectors(a, n) for a, n in zip(torch.split(ids, CHUNK), torch.split(numbers, CHUNK), strict=True)
+        ]
+    vectors: npt.NDArray[np.float32] = torch.cat(pieces).numpy()
+    return vectors
+
+
+def posting_fields(schema: FeatureSchema) -> tuple[str, ...]:
+    """Fields of the histories that group ads: all but the ad's own id."""
+    names = [name for history in schema.histories for name in history.fields if name != schema.ad_key]
+    return tuple(dict.fromkeys(names))
+
+
+def proof_split(data: PreparedData) -> str:
+    """The split golden requests are taken from: the latest there is."""
+    return next(name for name in ("test", "valid", "train") if count(data, name))
+
+
+def quality(trained: Trained) -> dict[str, dict[str, float]]:
+    """Model -> metric -> value on the test split. Empty for data without one: no other split is an honest stand-in."""
+    return {
+        checkpoint.config.model.kind: {name: checkpoint.metrics[f"test.{name}"] for name in QUALITY}
+        for checkpoint in (trained.finerank, trained.prerank, trained.qscore)
+        if "test.auc" in checkpoint.metrics
+    }
+
+
+def made(trained: Trained) -> Made:
+    """Where and when: commit of the code, seed, data and library versions."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Made(
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        commit=described.stdout.strip() or "unknown",
+        seed=trained.finerank.seed,
+        data=f"{trained.data.prepared.spec.name} {trained.data.prepared.fingerprint[:12]}",
+        versions={name: version(name) for name in ("torch", "onnx", "onnxruntime", "numpy", "faiss-cpu")},
+    )

@@ -1,0 +1,100 @@
+"""`adrank demo`: the whole offline path on simulated data, from a marketplace to a bundle that can be served.
+
+marketplace -> prepare -> train Qscore, DQM, DIN -> export
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from export.assemble import FunnelSettings, Target, Trained, assemble
+from export.parity import ParityError
+from models.checkpoint import open_checkpoint
+from models.config import ConfigError, TrainConfig, read_config
+from models.data.prepare import ensure_prepared
+from models.data.spec import DataError, complaints, read_spec
+from models.marketplace.files import write_marketplace
+from models.marketplace.spec import MarketplaceSpec
+from models.numerics import computing
+from models.train import table, train_one
+from models.training import TrainingError
+
+CONFIGS = Path(__file__).parent.parent / "models/configs"
+MODELS = ("qscore", "dqm", "din")
+SIZES = FunnelSettings(retrieval=2_000, qscore=1_000, prerank=300)
+"""For a catalogue of 5,000 ads: every stage of the funnel has something to leave out."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        "adrank demo",
+        description="Simulate a marketplace, train Qscore, DQM and DIN on its log, and export the demo bundle. "
+        "Everything in it is simulated; the truth is known, so the best possible AUC is printed beside the models'.",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=Path("artifacts"),
+        help="folder for data, checkpoints and the bundle (default artifacts)",
+    )
+    p.add_argument("--id", metavar="NAME", default="demo", help="name of the bundle (default demo)")
+    p.add_argument("--ads", type=int, metavar="N", default=5_000, help="ads in the marketplace (default 5000)")
+    p.add_argument("--users", type=int, metavar="N", default=5_000, help="users (default 5000)")
+    p.add_argument(
+        "--impressions", type=int, metavar="N", default=400_000, help="impressions in the log (default 400000)"
+    )
+    p.add_argument("--seed", type=int, metavar="N", default=1, help="of the simulation and of training (default 1)")
+    p.add_argument("--threads", type=int, metavar="N", default=2, help="torch threads (default 2)")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 0; 2 when the bundle exists already or a size makes no sense; 130 when interrupted."""
+    options = parser().parse_args(argv)
+    started = time.monotonic()
+    try:
+        with computing(options.threads):
+            folder = build(options.out, options.id, options.ads, options.users, options.impressions, options.seed)
+    except ValidationError as error:
+        print(f"adrank demo: {complaints(error)}", file=sys.stderr)
+        return 2
+    except (FileExistsError, ConfigError, DataError, TrainingError, ParityError) as error:
+        print(f"adrank demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("adrank demo: interrupted; the same command continues from here", file=sys.stderr)
+        return 130
+    print(f"{folder} made in {time.monotonic() - started:.0f} s; `adrank serve --bundle {folder}` serves it")
+    return 0
+
+
+def build(
+    out: Path, bundle_id: str, ads: int, users: int, impressions: int, seed: int, *, progress: bool = True
+) -> Path:
+    """The bundle folder. Each step takes up what an interrupted run left."""
+    target = out / "bundles" / Target(bundle_id=bundle_id).bundle_id
+    if target.exists():
+        raise FileExistsError(f"{target} exists, and bundles are never changed: remove it, or use --id")
+    name = f"marketplace-{ads}-{users}-{impressions}-seed{seed}"
+    raw = out / "marketplace" / name
+    if not raw.exists():
+        spec = MarketplaceSpec(ads=ads, users=users, impressions=impressions, seed=seed)
+        with tqdm(total=spec.impressions, desc="simulating", unit="row", unit_scale=True, disable=not progress) as bar:
+            write_marketplace(spec, raw, bar.update)
+    data = ensure_prepared(read_spec(raw / "dataset.yaml"), raw, out / "data", progress=progress)
+    folders = {}
+    for kind in MODELS:
+        config: TrainConfig = read_config(CONFIGS / f"marketplace-{kind}.yaml")
+        folders[kind] = out / "checkpoints" / f"{name}-{kind}"
+        metrics = train_one(config, data, folders[kind], seed, progress=progress)
+        if progress:
+            print(f"{kind}\n{table(metrics)}")
+    trained = Trained(data, *(open_checkpoint(folders[kind]) for kind in ("din", "dqm", "qscore")))
+    folder, _ = assemble(trained, target.parent, bundle_id, SIZES)
+    return folder

@@ -1,0 +1,103 @@
+"""The serving form of DIN equals the trained network, for every variant, shape, history and padding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.din_graph import DinServing, Feeds
+from export.to_onnx import candidate_inputs, common_inputs, export_graph
+from models.config import DinConfig
+from models.data.batches import Batch
+from models.din import Din
+from models.funnel import with_candidates
+from tests.models.world import SCHEMA, random_ads, random_batch, shake
+
+ACTIVATIONS = ("dice", "prelu", "sigmoid", "relu")
+ATTENTIONS = ("sum", "softmax")
+
+
+def trained(attention: str, activation: str, seed: int = 0) -> Din:
+    torch.manual_seed(seed)
+    config = DinConfig.model_validate(
+        {
+            "kind": "din",
+            "embedding": 4,
+            "attention": attention,
+            "attention_hidden": (6, 3),
+            "attention_activation": activation,
+            "activation": activation,
+            "hidden": (8, 5),
+            "position_bias": True,
+        }
+    )
+    din = Din(config, SCHEMA)
+    shake(din, seed)
+    return din.eval()
+
+
+def request(length: int, real: int, candidates: int, seed: int) -> Batch:
+    """One request with `real` behaviours padded to `length`."""
+    random = np.random.default_rng(seed)
+    history = random_ads(length, random)[:, :4]
+    history[real:] = 0
+    batch = random_batch(1, candidates, 1, seed)
+    ads = torch.from_numpy(random_ads(candidates, random))
+    numbers = torch.from_numpy(random.normal(size=(candidates, 1)).astype(np.float32))
+    batch = replace(batch, histories={"clicks": torch.from_numpy(history).unsqueeze(0)})
+    return with_candidates(batch, ads, numbers)
+
+
+def feeds(batch: Batch) -> Feeds:
+    return {
+        "user": batch.user[0],
+        "user_numbers": batch.user_numbers[0],
+        "context": batch.context[0],
+        "history_clicks": batch.histories["clicks"][0],
+        "ads": batch.ads,
+        "ad_numbers": batch.ad_numbers,
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    attention=st.sampled_from(ATTENTIONS),
+    activation=st.sampled_from(ACTIVATIONS),
+    length=st.integers(1, 60),
+    filled=st.floats(0, 1),
+    candidates=st.integers(1, 90),
+    seed=st.integers(0, 1000),
+)
+def test_equals_the_tiled_network(
+    attention: str, activation: str, length: int, filled: float, candidates: int, seed: int
+) -> None:
+    din = trained(attention, activation, seed)
+    batch = request(length, round(filled * length), candidates, seed)
+    with torch.no_grad():
+        expected, found = din(batch), DinServing(din)(feeds(batch))
+    assert (expected - found).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
+    gaps = expected.sort(descending=True).values.diff().abs()
+    if len(gaps) and gaps.min() > 1e-5:  # no ties: the order is the same as well
+        assert torch.equal(expected.topk(min(10, candidates)).indices, found.topk(min(10, candidates)).indices)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_onnx_file_computes_the_same(attention: str, activation: str, tmp_path: Path) -> None:
+    din = trained(attention, activation)
+    path = tmp_path / "din.onnx"
+    inputs = common_inputs(SCHEMA) | candidate_inputs(SCHEMA)
+    spec = export_graph(DinServing(din), inputs, ["logits"], path)
+    assert {each.name: each.shape for each in spec.inputs} == inputs
+    assert [(each.name, each.shape) for each in spec.outputs] == [("logits", ("ads",))]
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for length, real, candidates in ((1, 1, 1), (1, 0, 2), (50, 50, 200), (9, 4, 33)):
+        batch = request(length, real, candidates, seed=length)
+        (found,) = session.run(None, {name: value.numpy() for name, value in feeds(batch).items()})
+        with torch.no_grad():
+            np.testing.assert_allclose(found, din(batch).numpy(), rtol=0, atol=1e-5)
