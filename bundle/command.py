@@ -74,9 +74,10 @@ def describe(manifest: Manifest) -> Iterator[str]:
     yield f"  finerank   keeps {stages.finerank.keep:,}; {stages.finerank.model}"
     yield "quality on the test split"
     names = sorted({name for metrics in manifest.quality.values() for name in metrics})
-    yield _row("", names)
+    widths = [max(12, len(name) + 2) for name in names]
+    yield _row("", names, widths)
     for model, metrics in manifest.quality.items():
-        yield _row(model, [f"{metrics[name]:.4f}" if name in metrics else "-" for name in names])
+        yield _row(model, [f"{metrics[name]:.4f}" if name in metrics else "-" for name in names], widths)
     yield f"files    {len(manifest.files)}, {_total(manifest):,} bytes"
     for name, entry in sorted(manifest.files.items()):
         yield f"  {entry.bytes:>14,}  {name}"
@@ -114,8 +115,8 @@ def _features(schema: FeatureSchema) -> Iterator[str]:
         )
 
 
-def _row(name: str, cells: list[str]) -> str:
-    return f"  {name:<12}" + "".join(f"{cell:>12}" for cell in cells)
+def _row(name: str, cells: list[str], widths: list[int]) -> str:
+    return f"  {name:<12}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _total(manifest: Manifest) -> int:

@@ -25,11 +25,16 @@ CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class FunnelSizes:
-    """Ads kept by matching (inner product of DQM vectors), Qscore and DQM."""
+    """Ads kept by matching (inner product of DQM vectors), Qscore and DQM. ConfigError unless all are above 0."""
 
     retrieval: int
     qscore: int
     prerank: int
+
+    def __post_init__(self) -> None:
+        for name in ("retrieval", "qscore", "prerank"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"the funnel's size {name} is {getattr(self, name)}, at least 1 is needed")
 
 
 def measure_funnel(
@@ -43,6 +48,8 @@ def measure_funnel(
     seed: int = 0,
 ) -> dict[str, float]:
     """Mean recall of each stage and eCPM lost, over a seeded sample of a split's requests."""
+    if requests < 1:
+        raise ConfigError(f"the funnel is to be measured on {requests} requests, at least 1 is needed")
     dqm = prerank.network()
     if not isinstance(dqm, Dqm):
         raise ConfigError(f"{prerank.folder}: pre-ranking needs a dqm, not {prerank.config.model.kind!r}")

@@ -57,8 +57,10 @@ def train(
 ) -> Network:
     """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt.
 
-    Continues from folder/last.pt when there is one.
+    Continues from folder/last.pt when there is one. DataError before anything is done when a split is empty.
     """
+    for split in ("train", "valid"):
+        data.parts(split)
     torch.manual_seed(seed)
     with StopRequest() as stop:
         run = _Run(config, model, data, folder, seed, progress, stop)

@@ -50,7 +50,7 @@ class Made:
             config = ROOT / f"models/configs/kuairand-{kind}.yaml"
             places = ["--data", str(DATA), "--prepared", str(out / "data"), "--out", str(out / "checkpoints")]
             report = out / f"{kind}.json"
-            assert train.main([str(config), *places, "--threads", "2", "--quiet", "--json", str(report)]) == 0
+            assert train.main([str(config), *places, "--threads", "1", "--quiet", "--json", str(report)]) == 0
             self.figures[kind] = json.loads(report.read_text())
             folders[kind] = out / "checkpoints" / f"kuairand-{kind}-seed1"
         (prepared,) = (out / "data").iterdir()

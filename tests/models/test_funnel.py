@@ -104,3 +104,9 @@ def test_top() -> None:
     scores = np.array([0.1, 0.9, 0.5, 0.7], dtype=np.float32)
     assert sorted(top(scores, 2).tolist()) == [1, 3]
     assert sorted(top(scores, 4).tolist()) == sorted(top(scores, 9).tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("sizes", [(0, 5, 5), (5, -1, 5), (5, 5, 0)])
+def test_sizes_without_an_ad_are_refused(sizes: tuple[int, int, int]) -> None:
+    with pytest.raises(ConfigError, match=r"size (retrieval|qscore|prerank) is (0|-1), at least 1 is needed"):
+        FunnelSizes(*sizes)

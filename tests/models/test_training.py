@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from bundle.schema import FIRST_KNOWN, UNKNOWN
 from models import training
 from models.config import DinConfig, DqmConfig, TrainConfig
 from models.data.batches import batches
+from models.data.prepared import open_prepared
 from models.data.spec import DataError
 from models.evaluation import evaluate, network_scorer
 from models.registry import Network, build
@@ -302,3 +304,14 @@ def test_the_average_follows_its_formula() -> None:
         average(averaged, constant(value), 0.3, step)
     assert averaged.weight.flatten().tolist() == pytest.approx([expected] * 2)
     assert averaged.bias.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_an_empty_split_is_refused_before_training(market: Market, tmp_path: Path, split: str) -> None:
+    folder = Path(shutil.copytree(market.data.folder, tmp_path / "data"))
+    for part in (folder / split).iterdir():
+        part.unlink()
+    broken = Market(market.raw, market.root, open_prepared(folder))
+    with pytest.raises(DataError, match=f"split '{split}' is empty"):
+        run(broken, tmp_path / "out", make_config("no-split", DQM))
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,47 @@
+"""docs/models.md: keys, defaults and metrics are those of the code."""
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from models.config import DinConfig, DqmConfig, QscoreConfig, TrainConfig, TrainingConfig
+from models.din import POSITIONS
+from models.metrics import summary
+from models.training import SAVE_SECONDS
+from tests.docs import keys
+from tests.docs.pages import ROOT, codes, read, table
+
+PAGE = read("docs/models.md")
+
+
+@pytest.mark.parametrize("model", [QscoreConfig, DqmConfig, DinConfig, TrainingConfig])
+def test_keys_are_those_of_the_configuration(model: type[BaseModel]) -> None:
+    keys.check(PAGE, model)
+
+
+def test_the_top_level_is_described() -> None:
+    assert all(f"`{name}`" in PAGE for name in TrainConfig.model_fields)
+
+
+def test_metrics_are_those_reported() -> None:
+    found = summary(np.array([0, 1]), np.array([0.2, 0.4]), np.array([1, 1]))
+    said = [name for row in table(PAGE, "metrics") for name in codes(row[0])]
+    assert sorted(said) == sorted([*found, "best_auc"])
+
+
+def test_the_funnels_figures_are_in_its_code() -> None:
+    source = (ROOT / "models/funnel.py").read_text()
+    for row in table(PAGE, "funnel"):
+        for name in codes(row[0]):
+            assert name.startswith("funnel.")
+            assert name.removeprefix("funnel.") in source, name
+
+
+def test_numbers_are_those_of_the_code() -> None:
+    assert f"({POSITIONS} of them" in PAGE
+    assert SAVE_SECONDS == 60.0
+    assert "at least once a minute" in PAGE
+
+
+def test_the_place_for_results_is_marked() -> None:
+    assert PAGE.index("<!-- results -->") < PAGE.index("<!-- /results -->")

@@ -1,0 +1,45 @@
+"""Every command line in the README, and on the other pages, would be taken as printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.command_lines import check
+from tests.docs.pages import PAGES, ROOT, commands, name_of, read
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_exist_with_their_options(page: Path) -> None:
+    for line in commands(page.read_text()):
+        check(line)
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    assert commands(read("README.md"))[:2] == ["make run", "make test"]
+
+
+def test_configurations_that_commands_name_exist() -> None:
+    for page in PAGES:
+        for line in commands(page.read_text()):
+            for path in re.findall(r"models/configs/\S+", line):
+                assert (ROOT / path).is_file(), f"{name_of(page)}: {line}: {path} is not there"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("adrank fly", "there is no adrank fly"),
+        ("adrank train --data DIR", "arguments are required"),
+        ("adrank train a.yaml --data DIR --speed 3", "unrecognized arguments: --speed 3"),
+        ("adrank serve --bundel x", "no --bundel"),
+        ("adrank features load --redis redis://h:1", "--bundle --file is required"),
+        ("make coffee", "make has no coffee"),
+        ("make run SUGAR=2", "make has no SUGAR"),
+        ("ADRANK_SUGAR=2 adrank serve", "there is no setting ADRANK_SUGAR"),
+        ("wget example.org", "wget is not known"),
+    ],
+)
+def test_a_line_that_would_fail_is_found(line: str, complaint: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(complaint)):
+        check(line)
