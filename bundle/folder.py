@@ -57,7 +57,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """Rows of the ads that have field value v, best Qscore first: rows[offsets[v]:offsets[v+1]]."""
+    """Rows of the ads that have field value v, largest Qscore × bid first: rows[offsets[v]:offsets[v+1]]."""
 
     rows: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]

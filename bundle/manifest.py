@@ -44,7 +44,7 @@ class RetrievalStage(Frozen):
     nprobe: int = Field(default=16, gt=0)
     """Lists visited when the index is an inverted file."""
     posting_fields: tuple[str, ...] = ()
-    """Ad fields that have posting lists, each list in order of falling Qscore."""
+    """Ad fields that have posting lists, each list in order of falling Qscore × bid."""
     interests: int = Field(default=4, ge=0)
     """Values of a posting field taken from the user's history: the most frequent, recent ones first."""
     per_interest: int = Field(default=200, ge=0)

@@ -119,7 +119,7 @@ def assemble(
             write_index(vectors, folder / "retrieval/index.faiss", seed)
             (folder / "postings").mkdir()
             for name in interests:
-                write_postings(schema, name, data.ads.fields, qscores, folder / "postings")
+                write_postings(schema, name, data.ads.fields, qscores * data.ads.bids, folder / "postings")
             copy_users(data, folder / "users", users)
 
         manifest = Manifest(

@@ -30,9 +30,9 @@ def write_index(vectors: npt.NDArray[np.float32], path: Path, seed: int = 0) -> 
 
 
 def write_postings(
-    schema: FeatureSchema, name: str, fields: npt.NDArray[np.int32], qscores: npt.NDArray[np.float32], folder: Path
+    schema: FeatureSchema, name: str, fields: npt.NDArray[np.int32], worth: npt.NDArray[np.float32], folder: Path
 ) -> None:
-    """NAME.rows.npy and NAME.offsets.npy: rows of the ads with each value of field `name`, best Qscore first.
+    """NAME.rows.npy and NAME.offsets.npy: rows of the ads with each value of field `name`, the worthiest first.
 
     Padding and the unknown value have empty lists: they are nobody's interest.
     """
@@ -42,6 +42,6 @@ def write_postings(
     value = columns.ravel()
     known = value >= FIRST_KNOWN
     row, value = row[known], value[known]
-    order = np.lexsort((row, -qscores[row], value))
+    order = np.lexsort((row, -worth[row], value))
     np.save(folder / f"{name}.rows.npy", row[order])
     np.save(folder / f"{name}.offsets.npy", np.searchsorted(value[order], np.arange(size + 1)).astype(np.int64))

@@ -61,15 +61,16 @@ def measure_funnel(
         chunks = catalogue(data)
         vectors = torch.cat([dqm.ad_vectors(ads, numbers) for ads, numbers in chunks]).numpy()
         for batch in sample(data, split, requests, seed):
-            query, _ = dqm.query(batch)
+            query, offset = dqm.query(batch)
             nearness = vectors @ query[0].numpy()
             logits = [fine(with_candidates(batch, ads, numbers)) for ads, numbers in chunks]
             pctr = torch.sigmoid(torch.cat(logits)).numpy()
             ecpm = pctr * bids
             best = top(ecpm, TOP)
             matched = top(nearness, sizes.retrieval)
-            scored = matched[top(statics[everything][matched], sizes.qscore)]
-            near = scored[top(nearness[scored], sizes.prerank)]
+            scored = matched[top(statics[everything[matched]] * bids[matched], sizes.qscore)]
+            prerank_pctr = 1 / (1 + np.exp(-(nearness[scored] + offset.item())))
+            near = scored[top(prerank_pctr * bids[scored], sizes.prerank)]
             shown = near[top(ecpm[near], TOP)]
             recalls = [len(np.intersect1d(best, kept)) / len(best) for kept in (matched, scored, near)]
             found.append([*recalls, 1 - float(ecpm[shown].sum() / ecpm[best].sum())])

@@ -1,4 +1,7 @@
-"""One request's funnel: retrieval -> Qscore -> DQM pre-rank -> DIN fine-rank -> auction. Synchronous, arrays only."""
+"""One request's funnel: retrieval -> Qscore -> DQM pre-rank -> DIN fine-rank -> auction. Synchronous, arrays only.
+
+Every stage after retrieval keeps what it expects to be worth most, pCTR × bid, which is what the auction orders by.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,14 +62,14 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
             stage.kept = len(rows)
         estimates.observe("retrieval", live.rows, stage.ms)
     else:
-        rows = live.by_qscore if ask.allowed is None else live.by_qscore[ask.allowed[live.by_qscore]]
+        rows = live.by_value if ask.allowed is None else live.by_value[ask.allowed[live.by_value]]
         rows = np.sort(rows[: sizes.qscore])
         timing.skip("retrieval", len(ads.index), "deadline")
         timing.stages[-1].kept = len(rows)
 
     with timing.stage("qscore", len(rows)) as stage:
         scores: npt.NDArray[Any] = ads.qscores[rows]
-        rows, scores, stage.kept = _keep("qscore", rows, scores, sizes.qscore, timing)
+        rows, scores, stage.kept = _keep(live, "qscore", rows, scores, sizes.qscore, timing)
     scored_by: ScoredBy = "qscore"
 
     if not len(rows):
@@ -75,7 +78,7 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
         with timing.stage("prerank", len(rows)) as stage:
             query = query or live.query.run(values)
             scores = ads.vectors[rows] @ query["query"] + query["offset"]
-            rows, scores, stage.kept = _keep("prerank", rows, scores, sizes.prerank, timing)
+            rows, scores, stage.kept = _keep(live, "prerank", rows, scores, sizes.prerank, timing)
         estimates.observe("prerank", stage.seen, stage.ms)
         scored_by = "prerank"
     else:
@@ -142,8 +145,9 @@ def _retrieve(live: LoadedBundle, ask: Ask, query: npt.NDArray[np.float32]) -> R
 
 
 def _keep(
-    stage: str, rows: Rows, scores: npt.NDArray[Any], n: int, timing: RequestTiming
+    live: LoadedBundle, stage: ScoredBy, rows: Rows, scores: npt.NDArray[Any], n: int, timing: RequestTiming
 ) -> tuple[Rows, npt.NDArray[Any], int]:
+    """The `n` ads with the largest pCTR × bid. By pCTR alone 15 % of the demo's eCPM were lost, so 0.8 %."""
     timing.count(stage, count_non_finite(scores))
-    chosen = top(scores, n)
+    chosen = top(probabilities(scores, stage) * live.bundle.ads.bids[rows], n)
     return rows[chosen], scores[chosen], len(chosen)

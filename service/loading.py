@@ -36,7 +36,7 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
     query = Graph(folder, stages.prerank.query, settings.provider, settings.threads)
     fine = Graph(folder, stages.finerank.graph, settings.provider, settings.threads)
     _check_inputs(bundle, query, fine)
-    qscores = bundle.ads.qscores[FIRST_KNOWN:]
+    worth = bundle.ads.qscores[FIRST_KNOWN:] * bundle.ads.bids[FIRST_KNOWN:]
     loaded = LoadedBundle(
         bundle=bundle,
         sizes=Sizes(
@@ -48,7 +48,7 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
         query=query,
         finerank=fine,
         index=AdIndex(folder / stages.retrieval.index, stages.retrieval, bundle.ads),
-        by_qscore=np.argsort(-qscores, kind="stable") + FIRST_KNOWN,
+        by_value=np.argsort(-worth, kind="stable") + FIRST_KNOWN,
         proof=Proof(0, 0.0, 0.0),
         estimates=Estimates(),
     )

@@ -40,8 +40,8 @@ class LoadedBundle:
     query: Graph
     finerank: Graph
     index: AdIndex
-    by_qscore: npt.NDArray[np.int64]
-    """Rows of all ads, best Qscore first: what is shown when there is no time for anything else."""
+    by_value: npt.NDArray[np.int64]
+    """Rows of all ads, largest Qscore × bid first: what is shown when there is no time for anything else."""
     proof: Proof
     estimates: Estimates
 

@@ -153,8 +153,7 @@ def _build_ads(
         price=random.integers(1, LEVELS + 1, n, dtype=np.int8),
         quality=random.standard_normal(n, dtype=np.float32),
         appeal=random.standard_normal(n, dtype=np.float32) * np.float32(spec.effects.appeal),
-        bid=np.round(np.exp(level[advertiser] + random.standard_normal(n, dtype=np.float32) * np.float32(0.4)), 2)
-        + np.float32(0.01),
+        bid=_bids(level[advertiser] + random.standard_normal(n, dtype=np.float32) * np.float32(0.4)),
         by_brand=np.argsort(brand, kind="stable").astype(np.int32),
         brand_start=np.concatenate(([0], np.cumsum(np.bincount(brand, minlength=spec.brands)))),
     )
@@ -225,3 +224,8 @@ def _shares(n: int, exponent: float, random: np.random.Generator) -> npt.NDArray
 def _stream(spec: MarketplaceSpec, stream: int) -> np.random.Generator:
     """An independent source of random numbers for each part of the world."""
     return np.random.default_rng([spec.seed, stream])
+
+
+def _bids(logarithms: Float32) -> Float32:
+    """Bids in whole cents, at least one: rounded in double precision, so that 5.43 is not stored as 5.4300003."""
+    return (np.round(np.exp(logarithms.astype(np.float64)), 2) + 0.01).astype(np.float32)

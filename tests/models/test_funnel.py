@@ -1,5 +1,6 @@
 """What the funnel loses, against a plain loop over sorted lists."""
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -50,8 +51,8 @@ def plain(market: Market, stages: tuple[Checkpoint, Checkpoint, Checkpoint], siz
                 near[row] = float(dqm(one))
         best = sorted(rows, key=lambda row: -fine[row])[:10]
         matched = sorted(rows, key=lambda row: -near[row])[: sizes.retrieval]
-        scored = sorted(matched, key=lambda row: -table[row])[: sizes.qscore]
-        ranked = sorted(scored, key=lambda row: -near[row])[: sizes.prerank]
+        scored = sorted(matched, key=lambda row: -table[row] * ads.bids[row])[: sizes.qscore]
+        ranked = sorted(scored, key=lambda row: -ads.bids[row] / (1 + math.exp(-near[row])))[: sizes.prerank]
         shown = sorted(ranked, key=lambda row: -fine[row])[:10]
         recalls = [len(set(best) & set(kept)) / 10 for kept in (matched, scored, ranked)]
         found.append([*recalls, 1 - sum(fine[row] for row in shown) / sum(fine[row] for row in best)])

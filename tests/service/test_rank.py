@@ -24,7 +24,7 @@ def funnel(bundle: Bundle, record: UserRecord, context: dict[str, object], k: in
     """(ad id, pctr, ecpm) of the whole funnel, written the slow way."""
     stages, ads = bundle.manifest.stages, bundle.ads
     common = common_of(bundle, record, context)
-    query, _ = expected_query(common)
+    query, offset = expected_query(common)
     rows = list(range(FIRST_KNOWN, len(ads.bids)))
     products = ads.vectors @ query
     nearest = sorted(rows, key=lambda r: -products[r])
@@ -38,8 +38,9 @@ def funnel(bundle: Bundle, record: UserRecord, context: dict[str, object], k: in
     for row in nearest:
         if len(picked) < stages.retrieval.keep:
             picked.setdefault(row)
-    by_qscore = sorted(picked, key=lambda r: (-ads.qscores[r], r))[: stages.qscore.keep]
-    by_product = sorted(by_qscore, key=lambda r: (-products[r], r))[: stages.prerank.keep]
+    by_qscore = sorted(picked, key=lambda r: (-ads.qscores[r] * ads.bids[r], r))[: stages.qscore.keep]
+    logits = {r: float(products[r] + offset) for r in by_qscore}
+    by_product = sorted(by_qscore, key=lambda r: (-ads.bids[r] / (1 + np.exp(-logits[r])), r))[: stages.prerank.keep]
     pctr = dict(zip(by_product, expected_pctr(bundle, common, np.array(by_product)), strict=True))
     best = sorted(by_product, key=lambda r: -pctr[r] * ads.bids[r])[:k]
     return [(int(ads.index.value_of(r)), pctr[r], pctr[r] * float(ads.bids[r])) for r in best]
