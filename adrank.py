@@ -1,6 +1,7 @@
 """The one command. A table of lazy imports: no sub-command pays for another's libraries."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -36,7 +37,13 @@ def main() -> int:
         print(f"adrank: there is no command {name!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     command = importlib.import_module(COMMANDS[name][0])
-    return int(command.main(rest))
+    try:
+        code = int(command.main(rest))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output left, `| head` for example: nothing to report, nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

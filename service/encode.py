@@ -15,10 +15,15 @@ from service.schemas import Given
 from service.selection import Rows
 
 
-def encode_common(bundle: Bundle, record: UserRecord, given: Given | None, context: dict[str, Any]) -> Common:
-    """Everything the request's candidates share."""
+def encode_common(
+    bundle: Bundle, user_id: int | str, record: UserRecord, given: Given | None, context: dict[str, Any]
+) -> Common:
+    """Everything the request's candidates share. The user's id is a feature of its own where the schema has it, also
+    for users of whom nothing else is stored."""
     encoder, schema = bundle.encoder, bundle.manifest.features
-    profile = record.profile if given is None else {**record.profile, **given.profile}
+    profile = {schema.user_key: user_id, **record.profile}
+    if given is not None:
+        profile |= given.profile
     user, user_numbers = encoder.encode_one(schema.user, profile)
     context_ids, context_numbers = encoder.encode_one(schema.context, context)
     histories = {}
@@ -52,5 +57,5 @@ def needs_store(bundle: Bundle, given: Given | None) -> bool:
     if given is None:
         return True
     schema = bundle.manifest.features
-    profile = all(field.name in given.profile for field in schema.user.fields)
+    profile = all(f.name in given.profile for f in schema.user.fields if f.name != schema.user_key)
     return not (profile and all(history.name in given.history for history in schema.histories))

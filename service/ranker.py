@@ -71,7 +71,7 @@ class Ranker:
         record, user = await self._user(live, request.user_id, request.user, budget, timing)
 
         def work() -> tuple[list[float | None], list[bool], ScoredBy]:
-            common = encode_common(live.bundle, record, request.user, request.context)
+            common = encode_common(live.bundle, request.user_id, record, request.user, request.context)
             rows = rows_of(live.bundle.ads.index, request.ads)
             pctr, scored_by = score(live, common, rows, budget, timing)
             return _finite(pctr), known_rows(rows).tolist(), scored_by
@@ -120,7 +120,7 @@ class Ranker:
 def _ask(live: LoadedBundle, request: RankRequest, record: UserRecord, k: int) -> tuple[Ask, list[int | str]]:
     """The arrays of a rank request, and its own candidates that are not in the catalogue."""
     bundle = live.bundle
-    common = encode_common(bundle, record, request.user, request.context)
+    common = encode_common(bundle, request.user_id, record, request.user, request.context)
     asked = {
         field: (True, condition.any_of) if condition.any_of is not None else (False, condition.none_of or [])
         for field, condition in request.filters.items()

@@ -108,3 +108,17 @@ def test_the_commands_exit_code_is_adranks() -> None:
     done = run("bundle", "verify", "nowhere")
     assert done.returncode == 1
     assert "nowhere" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    """`adrank … | head -1` ends without a word on stderr."""
+    program = """
+import sys, types, adrank
+sys.modules["flood"] = types.SimpleNamespace(main=lambda rest: print("line\\n" * 100_000) or 0)
+adrank.COMMANDS["flood"] = ("flood", "prints more than a pipe holds")
+sys.argv = ["adrank", "flood"]
+sys.exit(adrank.main())
+"""
+    command = ["bash", "-c", '"$0" -c "$1" | head -1', sys.executable, program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("line\n", "")

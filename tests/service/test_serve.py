@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.serve import main
+from service.serve import _listen, main
 from tests.service.conftest import RedisServer, free_port
 from tests.service.world import Recipe, make_world
 
@@ -157,3 +157,13 @@ def test_importing_makes_nothing(folder: Path) -> None:
     program = "import threading, service.app, service.serve; print(threading.active_count())"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+def test_connections_do_not_wait_for_acknowledgements() -> None:
+    """Worker processes get the bare descriptor, so the option must be the listener's own and be inherited."""
+    with _listen("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
