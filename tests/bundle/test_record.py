@@ -84,9 +84,10 @@ def test_damaged_records_are_a_record_or_a_record_error(record: UserRecord, data
     cut = bytes(value[: data.draw(st.integers(0, len(value)))])
     for damaged in (bytes(value), cut):
         try:
-            unpack(damaged)
+            found = unpack(damaged)
         except RecordError:
             continue
+        assert unpack(pack(found)) == found, "what is read after all is a whole record"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def reseal(folder: Path, name: str) -> None:
     (folder / MANIFEST).write_text(manifest.model_copy(update={"files": files}).model_dump_json())
 
 
-def refused(folder: Path, kind: type[Exception], *words: str) -> None:
+def check_refused(folder: Path, kind: type[Exception], *words: str) -> None:
     with pytest.raises(kind) as caught:
         load_bundle(folder, settings_for(folder))
     for word in words:
@@ -60,30 +60,30 @@ def test_a_changed_byte_is_refused(tmp_path: Path) -> None:
     content = bytearray((folder / "ads/bids.npy").read_bytes())
     content[-1] ^= 1
     (folder / "ads/bids.npy").write_bytes(content)
-    refused(folder, IntegrityError, "ads/bids.npy", "sha256")
+    check_refused(folder, IntegrityError, "ads/bids.npy", "sha256")
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     folder = make_world(tmp_path)
     text = (folder / MANIFEST).read_text().replace('"format": 1', '"format": 2')
     (folder / MANIFEST).write_text(text)
-    refused(folder, ManifestError, MANIFEST, "format")
+    check_refused(folder, ManifestError, MANIFEST, "format")
 
 
 def test_no_bundle_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "nothing", ManifestError, "nothing/manifest.json")
+    check_refused(tmp_path / "nothing", ManifestError, "nothing/manifest.json")
 
 
 def test_other_inputs_than_stated_are_refused(tmp_path: Path) -> None:
     folder = make_world(tmp_path, Recipe(input_dtype="float32"))
-    refused(folder, ContractError, "query.onnx", "'user' is tensor(int64)", "float32")
+    check_refused(folder, ContractError, "query.onnx", "'user' is tensor(int64)", "float32")
 
 
 def test_other_axes_than_stated_are_refused(tmp_path: Path) -> None:
     folder = make_world(tmp_path)
     text = (folder / MANIFEST).read_text()
     (folder / MANIFEST).write_text(text.replace('"length_clicks",\n', "50,\n"))
-    refused(folder, ContractError, "query.onnx", "history_clicks", "[50, 2]")
+    check_refused(folder, ContractError, "query.onnx", "history_clicks", "[50, 2]")
 
 
 def test_an_input_that_is_not_stated_is_refused(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_an_input_that_is_not_stated_is_refused(tmp_path: Path) -> None:
     model.graph.input.append(onnx.helper.make_tensor_value_info("weather", onnx.TensorProto.FLOAT, [1]))
     onnx.save(model, folder / "finerank.onnx")
     reseal(folder, "finerank.onnx")
-    refused(folder, ContractError, "finerank.onnx", "weather")
+    check_refused(folder, ContractError, "finerank.onnx", "weather")
 
 
 def test_an_input_the_service_does_not_have_is_refused(tmp_path: Path) -> None:
@@ -106,19 +106,19 @@ def test_an_input_the_service_does_not_have_is_refused(tmp_path: Path) -> None:
     weather = '{"name": "weather", "dtype": "float32", "shape": [1]},\n          ' + ads
     (folder / MANIFEST).write_text(text.replace(ads, weather))
     reseal(folder, "finerank.onnx")
-    refused(folder, ContractError, "finerank.onnx", "reads ['weather']")
+    check_refused(folder, ContractError, "finerank.onnx", "reads ['weather']")
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     folder = make_world(tmp_path)
     (folder / "query.onnx").write_bytes(b"not a graph")
     reseal(folder, "query.onnx")
-    refused(folder, ContractError, "query.onnx", "not a graph that runs here")
+    check_refused(folder, ContractError, "query.onnx", "not a graph that runs here")
 
 
 def test_golden_rows_that_differ_are_refused(tmp_path: Path) -> None:
     folder = make_world(tmp_path, Recipe(golden_shift=0.01))
-    refused(folder, GoldenError, "finerank.onnx", "golden row 0", "0.01", "1e-05")
+    check_refused(folder, GoldenError, "finerank.onnx", "golden row 0", "0.01", "1e-05")
 
 
 def test_an_index_of_other_vectors_is_refused(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_an_index_of_other_vectors_is_refused(tmp_path: Path) -> None:
         index.add_with_ids(vectors, labels)
         faiss.write_index(index, str(folder / "retrieval/index.faiss"))
         reseal(folder, "retrieval/index.faiss")
-        refused(folder, ContractError, "index.faiss", words.split()[0])
+        check_refused(folder, ContractError, "index.faiss", words.split()[0])
 
 
 def test_an_index_of_another_size_is_refused(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_an_index_of_another_size_is_refused(tmp_path: Path) -> None:
     index.add(np.zeros((7, 4), dtype=np.float32))
     faiss.write_index(index, str(folder / "retrieval/index.faiss"))
     reseal(folder, "retrieval/index.faiss")
-    refused(folder, ContractError, "index.faiss", "7 vectors of 4, the catalogue has 300 of 4")
+    check_refused(folder, ContractError, "index.faiss", "7 vectors of 4, the catalogue has 300 of 4")
 
 
 @pytest.mark.parametrize(
@@ -158,14 +158,14 @@ def test_arrays_that_cannot_be_right_are_refused(
 ) -> None:
     folder = make_world(tmp_path)
     edit(folder)
-    refused(folder, ContractError, *words)
+    check_refused(folder, ContractError, *words)
 
 
 def test_fewer_golden_rows_than_stated_are_refused(tmp_path: Path) -> None:
     folder = make_world(tmp_path)
     text = (folder / MANIFEST).read_text().replace('"requests": 2', '"requests": 3')
     (folder / MANIFEST).write_text(text)
-    refused(folder, ContractError, "golden.npz", "2 requests, the manifest says 3")
+    check_refused(folder, ContractError, "golden.npz", "2 requests, the manifest says 3")
 
 
 def test_a_history_limit_below_what_the_bundle_reads_is_refused(folder: Path) -> None:

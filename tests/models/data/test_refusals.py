@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from models.data.prepare import prepare
+from models.data.prepared import open_prepared
 from models.data.spec import DataError, DatasetSpec
 
 LOG = {"user": [1, 1, 2], "ad": [5, 6, 5], "time": [10, 20, 30], "click": [1, 0, 1], "scene": ["a", "b", "a"]}
@@ -46,6 +47,7 @@ def attempt(folder: Path, *, log: Columns = NONE, users: Columns = NONE, ads: Co
 
 def test_the_small_world_itself_is_fine(tmp_path: Path) -> None:
     attempt(tmp_path)
+    assert open_prepared(tmp_path / "out").prepared.splits["train"].impressions > 0
 
 
 @pytest.mark.parametrize(
