@@ -1,4 +1,7 @@
-"""The one command. A table of lazy imports: no sub-command pays for another's libraries."""
+"""The one command. A table of lazy imports: no sub-command pays for another's libraries.
+
+What every command may meet (a file that cannot be written, Ctrl-C, a reader that left) is answered here, once.
+"""
 
 import importlib
 import os
@@ -44,6 +47,12 @@ def main() -> int:
     except BrokenPipeError:  # the reader of our output left, `| head` for example: nothing to report, nothing to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        print(f"adrank {name}: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:  # a file or folder that cannot be read or written: the message names it
+        print(f"adrank {name}: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

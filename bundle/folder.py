@@ -117,6 +117,7 @@ def write_bundle(root: Path, manifest: Manifest, fill: Callable[[Path], None]) -
         files = {name: _entry(building / name) for name in _names(building)}
         complete = manifest.model_copy(update={"files": files})
         (building / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n")
+        read_manifest(building)  # what cannot be read back (a figure that is not finite) is not published
         for path in [*building.rglob("*"), building]:
             _fsync(path)
         building.chmod(0o755)

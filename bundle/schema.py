@@ -122,7 +122,7 @@ class HistorySpec(Frozen):
     the raw values of `fields` themselves (a log of categories and brands, for example).
     """
 
-    name: str
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     fields: tuple[str, ...] = Field(min_length=1)
     """Ad-side id fields that describe one behaviour; they share the ad's vocabularies."""
     of_ads: bool = True
@@ -157,6 +157,8 @@ class FeatureSchema(Frozen):
         for history in self.histories:
             if strange := [name for name in history.fields if name not in ad_fields]:
                 raise ValueError(f"history {history.name!r} has fields that the ad side lacks: {strange}")
+            if len(set(history.fields)) < len(history.fields):
+                raise ValueError(f"history {history.name!r} has a field twice: {list(history.fields)}")
             if not history.of_ads and (
                 strange := [name for name in history.fields if ad_fields[name].kind is not Kind.CATEGORICAL]
             ):

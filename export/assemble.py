@@ -173,7 +173,9 @@ def proof_split(data: PreparedData) -> str:
 def quality(trained: Trained) -> dict[str, dict[str, float]]:
     """Model -> metric -> value on the test split. Empty for data without one: no other split is an honest stand-in."""
     return {
-        checkpoint.config.model.kind: {name: checkpoint.metrics[f"test.{name}"] for name in QUALITY}
+        checkpoint.config.model.kind: {
+            name: checkpoint.metrics[f"test.{name}"] for name in QUALITY if f"test.{name}" in checkpoint.metrics
+        }
         for checkpoint in (trained.finerank, trained.prerank, trained.qscore)
         if "test.auc" in checkpoint.metrics
     }

@@ -19,7 +19,7 @@ from models.data.prepare import ensure_prepared
 from models.data.spec import DataError, complaints, read_spec
 from models.marketplace.files import write_marketplace
 from models.marketplace.spec import MarketplaceSpec
-from models.numerics import computing
+from models.numerics import at_least, computing
 from models.train import table, train_one
 from models.training import TrainingError
 
@@ -49,8 +49,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--impressions", type=int, metavar="N", default=400_000, help="impressions in the log (default 400000)"
     )
-    p.add_argument("--seed", type=int, metavar="N", default=1, help="of the simulation and of training (default 1)")
-    p.add_argument("--threads", type=int, metavar="N", default=2, help="torch threads (default 2)")
+    p.add_argument(
+        "--seed", type=at_least(0), metavar="N", default=1, help="of the simulation and of training (default 1)"
+    )
+    p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
     return p
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bundle.schema import PADDING
 from models.attention import ActivationUnit
 from models.din import Din
-from models.layers import Activation, Arena, SideEncoder
+from models.layers import Activation, Arena, SideEncoder, key
 
 Feeds = dict[str, Tensor]
 
@@ -142,10 +142,10 @@ class DinServing(nn.Module):
         x = x + once.unsqueeze(-1)
         for weight, history in zip(self.interest_weights, self.schema.histories, strict=True):
             ids = feeds[f"history_{history.name}"]  # [L, H]
-            encoder = self.behaviours[history.name]
+            encoder = self.behaviours[key(history)]
             k = encoder(self.arena, ids)  # [L, D]
             q = encoder(self.arena, ads[:, self.schema.history_columns(history)]).T  # [D, N]
-            x = x + (weight @ k.T) @ self.attention[history.name](q, k, ids[:, 0] != PADDING)
+            x = x + (weight @ k.T) @ self.attention[key(history)](q, k, ids[:, 0] != PADDING)
         for activation, layer, bias in zip(self.activations, self.weights, self.biases, strict=True):
             x = layer @ activation(x) + bias
         logits: Tensor = x.squeeze(0) + self.position_bias

@@ -94,7 +94,7 @@ def export_graph(
 
 
 def _dtype(name: str) -> torch.dtype:
-    return torch.float32 if name.endswith("_numbers") else torch.int64
+    return torch.float32 if name in ("user_numbers", "context_numbers", "ad_numbers") else torch.int64
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -7,11 +7,13 @@ CHECKPOINT/metrics.json  flat numbers
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -52,8 +54,12 @@ class Checkpoint:
         """The Qscore table. ConfigError when this is a network."""
         if not isinstance(self.config.model, QscoreConfig):
             raise ConfigError(f"{self.folder}: model {self.config.model.kind!r} is not a Qscore")
-        with np.load(self.folder / "qscore.npz", allow_pickle=False) as stored:
-            return Qscore(stored["scores"], float(stored["mean"]), float(stored["strength"]))
+        path = self.folder / "qscore.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return Qscore(stored["scores"], float(stored["mean"]), float(stored["strength"]))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise ConfigError(f"{path}: not a table of Qscores: {first_line(error)}") from error
 
     def require_same_data(self, data: PreparedData) -> None:
         """ConfigError unless `data` is what this checkpoint was trained on."""
@@ -105,7 +111,8 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Flat, sorted, readable JSON, replaced in one step."""
+    """Flat, sorted, readable JSON, replaced in one step. What is not finite (a GAUC of no user) is left out."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    said = {key: value for key, value in content.items() if not isinstance(value, float) or math.isfinite(value)}
+    temporary.write_text(json.dumps(said, indent=1, sort_keys=True, allow_nan=False) + "\n")
     temporary.replace(path)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from bundle.schema import Frozen
 from models.data.spec import DataError, DatasetSpec, describe, read_spec, read_yaml
@@ -34,7 +34,7 @@ class DqmConfig(Frozen):
     epochs to start (simulated data, AUC after one: 0.702 from 0.01, 0.757 from 0.1, 0.768 from 0.3)."""
     dimension: int = Field(default=32, gt=0)
     """Dimension of the three vectors."""
-    hidden: tuple[int, ...] = (128,)
+    hidden: tuple[PositiveInt, ...] = (128,)
     """Hidden layers of the user's and the ad's tower."""
     activation: Activation = "relu"
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -51,10 +51,10 @@ class DinConfig(Frozen):
     epochs to start (simulated data, AUC after one: 0.702 from 0.01, 0.757 from 0.1, 0.768 from 0.3)."""
     attention: Literal["sum", "softmax"] = "sum"
     """sum: the paper's weights, not normalised. softmax: scaled by 1/sqrt(d), as in the authors' code."""
-    attention_hidden: tuple[int, int] = (80, 40)
+    attention_hidden: tuple[PositiveInt, PositiveInt] = (80, 40)
     """Layers of the activation unit."""
     attention_activation: Activation = "dice"
-    hidden: tuple[int, ...] = Field(default=(200, 80), min_length=1)
+    hidden: tuple[PositiveInt, ...] = Field(default=(200, 80), min_length=1)
     """Layers of the network on top."""
     activation: Activation = "dice"
     dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -12,7 +12,7 @@ from bundle.schema import PADDING, FeatureSchema
 from models.attention import ActivationUnit
 from models.config import DinConfig
 from models.data.batches import Batch
-from models.layers import Arena, Mlp, SideEncoder
+from models.layers import Arena, Mlp, SideEncoder, key
 
 POSITIONS = 100
 """Positions with a bias of their own; later ones share the last."""
@@ -29,11 +29,11 @@ class Din(nn.Module):
         self.context = SideEncoder(self.arena, schema.context)
         self.ad = SideEncoder(self.arena, schema.ad)
         self.behaviours = nn.ModuleDict(
-            {h.name: SideEncoder(self.arena, schema.ad, h.fields) for h in schema.histories}
+            {key(h): SideEncoder(self.arena, schema.ad, h.fields) for h in schema.histories}
         )
         self.attention = nn.ModuleDict(
             {
-                h.name: ActivationUnit(
+                key(h): ActivationUnit(
                     len(h.fields) * config.embedding,
                     config.attention_hidden,
                     config.attention_activation,
@@ -61,10 +61,10 @@ class Din(nn.Module):
         parts = [common[batch.request], self.ad(self.arena, batch.ads, batch.ad_numbers)]
         for history in self.schema.histories:
             ids = batch.histories[history.name]  # [B, L, H]
-            encoder = self.behaviours[history.name]
+            encoder = self.behaviours[key(history)]
             columns = self.schema.history_columns(history)
             parts.append(
-                self.attention[history.name](
+                self.attention[key(history)](
                     encoder(self.arena, batch.ads[:, columns]),
                     encoder(self.arena, ids),
                     ids[..., 0] != PADDING,

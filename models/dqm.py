@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bundle.schema import PADDING, FeatureSchema
 from models.config import DqmConfig
 from models.data.batches import Batch
-from models.layers import Arena, Mlp, SideEncoder
+from models.layers import Arena, Mlp, SideEncoder, key
 
 
 class Dqm(nn.Module):
@@ -26,7 +26,7 @@ class Dqm(nn.Module):
         self.context = SideEncoder(self.arena, schema.context)
         self.ad = SideEncoder(self.arena, schema.ad)
         self.behaviours = nn.ModuleDict(
-            {h.name: SideEncoder(self.arena, schema.ad, h.fields) for h in schema.histories}
+            {key(h): SideEncoder(self.arena, schema.ad, h.fields) for h in schema.histories}
         )
         pooled = sum(len(h.fields) for h in schema.histories) * config.embedding
         self.user_tower = Mlp(
@@ -53,7 +53,7 @@ class Dqm(nn.Module):
         for history in self.schema.histories:
             ids = histories[history.name]  # [B, L, H]
             filled = (ids[..., 0] != PADDING).unsqueeze(-1)  # [B, L, 1]
-            behaviours = self.behaviours[history.name](self.arena, ids)
+            behaviours = self.behaviours[key(history)](self.arena, ids)
             parts.append((behaviours * filled).sum(1) / filled.sum(1).clamp(min=1))
         u = self.user_tower(torch.cat(parts, dim=-1))
         scene = self.scene_tower(self.context(self.arena, context, context_numbers))

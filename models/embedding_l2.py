@@ -42,7 +42,7 @@ class EmbeddingL2:
             arena.rows(batch.ads, network.ad.offsets),
         ]
         for name, ids in batch.histories.items():
-            offsets = network.behaviours[name].offsets
+            offsets = network.behaviours[f"history_{name}"].offsets
             assert isinstance(offsets, Tensor)
             rows.append(arena.rows(ids, offsets))
         return rows

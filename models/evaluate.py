@@ -10,7 +10,7 @@ from models.data.prepared import find_prepared
 from models.data.spec import DataError
 from models.evaluation import Scorer, evaluate, network_scorer, table_scorer
 from models.funnel import FunnelSizes, measure_funnel
-from models.numerics import computing
+from models.numerics import at_least, computing
 from models.train import table
 
 
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         default=200,
         help="requests of the split the funnel is measured on (default 200)",
     )
-    p.add_argument("--threads", type=int, metavar="N", default=2, help="torch threads (default 2)")
+    p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics as flat JSON")
     return p
 

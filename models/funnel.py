@@ -73,7 +73,8 @@ def measure_funnel(
             near = scored[top(prerank_pctr * bids[scored], sizes.prerank)]
             shown = near[top(ecpm[near], TOP)]
             recalls = [len(np.intersect1d(best, kept)) / len(best) for kept in (matched, scored, near)]
-            found.append([*recalls, 1 - float(ecpm[shown].sum() / ecpm[best].sum())])
+            reachable = float(ecpm[best].sum())
+            found.append([*recalls, 1 - float(ecpm[shown].sum()) / reachable if reachable > 0 else 0.0])
     mean = np.mean(found, axis=0)
     names = ("recall_after_retrieval", "recall_after_qscore", "recall_after_prerank", "ecpm_lost")
     return {f"funnel.{name}": float(value) for name, value in zip(names, mean, strict=True)} | {

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bundle.schema import PADDING, UNKNOWN, FeatureSchema, FieldSpec, Side
+from bundle.schema import PADDING, UNKNOWN, FeatureSchema, FieldSpec, HistorySpec, Side
 
 
 class Arena(nn.Module):
@@ -48,19 +48,28 @@ class Arena(nn.Module):
         return F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING)
 
 
+def key(history: HistorySpec) -> str:
+    """The name of a history's modules; a bare one like `items` would be a method of nn.ModuleDict."""
+    return f"history_{history.name}"
+
+
 def table_of(field: FieldSpec) -> str:
     """The embedding table of an id field: its vocabulary, or its own."""
     return field.vocabulary or f"buckets:{field.name}"
 
 
 class SideEncoder(nn.Module):
-    """The fields of one side (or some of them) as one vector: embeddings, multi-valued ones averaged, then numbers."""
+    """The fields of one side as one vector: embeddings, multi-valued ones averaged, then numbers.
+
+    `only`: the fields of a behaviour, in the order in which its ids stand (FeatureSchema.history_columns); no numbers.
+    """
 
     offsets: Tensor
 
     def __init__(self, arena: Arena, side: Side, only: tuple[str, ...] | None = None) -> None:
         super().__init__()
-        fields = [field for field in side.id_fields if only is None or field.name in only]
+        by_name = {field.name: field for field in side.id_fields}
+        fields = list(side.id_fields) if only is None else [by_name[name] for name in only]
         self.widths = [field.width for field in fields]
         self.numbers = side.number_columns if only is None else 0
         self.dimension = len(fields) * arena.dimension + self.numbers
@@ -108,7 +117,7 @@ class Dice(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[..., units]; `mask` [...] (1 where real) keeps padding out of the statistics."""
-        if self.training:
+        if self.training and (mask is None or bool(mask.any())):
             mean, variance = _moments(x, mask)
             with torch.no_grad():
                 # A plain mean over the first 1/momentum batches: after one short epoch a moving average from (0, 1)

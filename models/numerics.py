@@ -1,6 +1,7 @@
-"""How torch computes while a command runs; everything is put back afterwards, since the process may do other work."""
+"""How torch computes while a command runs, put back afterwards; and reading the numbers a command is given."""
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,3 +18,18 @@ def computing(threads: int) -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+def at_least(bound: int) -> Callable[[str], int]:
+    """What argparse reads an integer >= `bound` with."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+        if number < bound:
+            raise argparse.ArgumentTypeError(f"{number} is too small, at least {bound} is needed")
+        return number
+
+    return read

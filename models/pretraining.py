@@ -64,6 +64,8 @@ def cooccurrence_embeddings(
     together = (holds.T @ holds).tocoo()
     apart = together.row != together.col
     row, col, value = together.row[apart], together.col[apart], together.data[apart]
+    if len(value) <= dimension:
+        raise ValueError(f"{len(value)} pairs of different ids stand in one history, more than {dimension} are needed")
     total = np.bincount(row, weights=value, minlength=size)
     context = total**CONTEXT_EXPONENT
     ppmi = np.maximum(np.log(value * context.sum() / (total[row] * context[col])), 0.0)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
 from models.data.spec import DataError
 from models.evaluation import Scorer, evaluate, network_scorer, table_scorer
-from models.numerics import computing
+from models.numerics import at_least, computing
 from models.qscore import fit_qscore
 from models.registry import parameters
 from models.training import TrainingError, train
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--seed",
-        type=int,
+        type=at_least(0),
         metavar="N",
         nargs="+",
         default=[1],
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         default=Path("artifacts/data"),
         help="where prepared data are kept (default artifacts/data)",
     )
-    p.add_argument("--threads", type=int, metavar="N", default=2, help="torch threads (default 2)")
+    p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
     p.add_argument("--fresh", action="store_true", help="forget an earlier run of the same name and seed")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics as flat JSON")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -72,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Exit code 0, 2 for bad input, 130 when interrupted."""
     options = parser().parse_args(argv)
+    if len(set(options.seed)) < len(options.seed):
+        print(f"adrank train: --seed names a seed twice: {options.seed}", file=sys.stderr)
+        return 2
     with computing(options.threads):
         return run(options)
 
@@ -110,6 +114,8 @@ def train_one(config: TrainConfig, data: PreparedData, folder: Path, seed: int, 
         require_same_run(config, data, folder)
         if finished.exists():
             return dict(open_checkpoint(folder).metrics)
+    elif folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} holds something else than a run; --fresh removes it, or choose another --out")
     begin(folder, config, data, seed)
     metrics: dict[str, float] = {}
     score: Scorer
@@ -133,16 +139,21 @@ def train_one(config: TrainConfig, data: PreparedData, folder: Path, seed: int, 
 
 def require_same_run(config: TrainConfig, data: PreparedData, folder: Path) -> None:
     """ConfigError when `folder` holds a run of another configuration or of other data."""
-    head = json.loads((folder / "config.json").read_text())
-    if head["config"] != config.model_dump(mode="json") or head["data"] != data.prepared.fingerprint:
+    try:
+        head = json.loads((folder / "config.json").read_text())
+        same = head["config"] == config.model_dump(mode="json") and head["data"] == data.prepared.fingerprint
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / 'config.json'}: cannot be read: {error}; --fresh starts over") from error
+    if not same:
         raise ConfigError(f"{folder} holds a run with another configuration or other data; --fresh starts over")
 
 
 def summarise(runs: list[dict[str, float]]) -> dict[str, float]:
     """The runs' mean, and `KEY.std` where there are several."""
-    metrics = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    keys = [key for key in runs[0] if all(key in run for run in runs)]
+    metrics = {key: float(np.mean([run[key] for run in runs])) for key in keys}
     if len(runs) > 1:
-        metrics |= {f"{key}.std": float(np.std([run[key] for run in runs], ddof=1)) for key in runs[0]}
+        metrics |= {f"{key}.std": float(np.std([run[key] for run in runs], ddof=1)) for key in keys}
     return metrics | {"seeds": len(runs)}
 
 
@@ -152,6 +163,7 @@ def table(metrics: dict[str, float]) -> str:
     lines = ["        " + "".join(name.rjust(13) for name in columns)]
     for split in ("valid", "test"):
         if f"{split}.auc" in metrics:
-            cells = "".join(f"{metrics[f'{split}.{name}']:13.4f}" for name in columns)
+            values = (metrics.get(f"{split}.{name}", math.nan) for name in columns)
+            cells = "".join(f"{value:13.4f}" if math.isfinite(value) else "undefined".rjust(13) for value in values)
             lines.append(f"  {split.ljust(6)}{cells}")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bundle.schema import FIRST_KNOWN, UNKNOWN
-from models.checkpoint import save_state
+from models.checkpoint import first_line, save_state
 from models.config import TrainConfig, TrainingConfig
 from models.data.batches import Batch, batches, count
 from models.data.prepared import PreparedData
@@ -219,13 +220,16 @@ class _Run:
         path = self.folder / "last.pt"
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        self.progress = Progress(**state["progress"])
+        try:
+            state = torch.load(path, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["random"])
+            self.progress = Progress(**state["progress"])
+        except (RuntimeError, ValueError, TypeError, KeyError, EOFError, UnpicklingError) as error:
+            raise TrainingError(f"{path}: not a run to continue: {first_line(error)}; --fresh starts over") from error
 
 
 def hide(batch: Batch, rate: float, seed: int) -> Batch:

@@ -122,3 +122,28 @@ sys.exit(adrank.main())
     command = ["bash", "-c", '"$0" -c "$1" | head -1', sys.executable, program]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("line\n", "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        (
+            "OSError(28, 'No space left on device', 'x.json')",
+            2,
+            "adrank odd: [Errno 28] No space left on device: 'x.json'",
+        ),
+        ("KeyboardInterrupt", 130, "adrank odd: interrupted"),
+    ],
+)
+def test_what_every_command_may_meet_is_one_line(raised: str, code: int, line: str) -> None:
+    program = f"""
+import sys, types, adrank
+def fail(rest):
+    raise {raised}
+sys.modules["odd"] = types.SimpleNamespace(main=fail)
+adrank.COMMANDS["odd"] = ("odd", "fails")
+sys.argv = ["adrank", "odd"]
+sys.exit(adrank.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (code, line)

@@ -71,3 +71,15 @@ def test_a_schema_cannot_change_and_survives_json() -> None:
     assert FeatureSchema.model_validate_json(schema.model_dump_json()) == schema
     with pytest.raises(ValidationError, match="frozen"):
         schema.user_key = "other"  # type: ignore[misc]
+
+
+def test_a_history_with_a_field_twice_is_refused() -> None:
+    history = HistorySpec(name="clicks", fields=("tags", "age", "tags"), max_length=10)
+    with pytest.raises(ValidationError, match="history 'clicks' has a field twice"):
+        FeatureSchema(user_key="u", ad_key="a", ad=Side(fields=(CATEGORY, TAGS, AGE)), histories=(history,))
+
+
+@pytest.mark.parametrize("name", ["", "Clicks", "my clicks", "a.b", "long-watch", "1st"])
+def test_history_names_are_plain(name: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        HistorySpec(name=name, fields=("age",), max_length=10)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bundle.schema import FeatureSchema, HistorySpec
 from export.din_graph import DinServing, Feeds
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from models.config import DinConfig
@@ -101,3 +102,29 @@ def test_the_onnx_file_computes_the_same(attention: str, activation: str, tmp_pa
         (found,) = session.run(None, {name: value.numpy() for name, value in feeds(batch).items()})
         with torch.no_grad():
             np.testing.assert_allclose(found, din(batch).numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_history_may_name_its_fields_in_any_order_and_be_called_anything(tmp_path: Path) -> None:
+    """`items` is a method of nn.ModuleDict, `tags` stands after `ad` on the ad side."""
+    torch.manual_seed(0)
+    history = HistorySpec(name="items", fields=("tags", "ad"), max_length=9)
+    schema = FeatureSchema.model_validate(SCHEMA.model_dump() | {"histories": [history.model_dump()]})
+    din = Din(trained("sum", "dice").config, schema)
+    shake(din)
+    din.eval()
+    plain = request(9, 6, 12, seed=4)
+    swapped = plain.histories["clicks"][..., [1, 2, 3, 0]]
+    batch = replace(plain, histories={"items": swapped})
+    inputs = common_inputs(schema) | candidate_inputs(schema)
+    export_graph(DinServing(din), inputs, ["logits"], tmp_path / "din.onnx")
+    session = ort.InferenceSession(str(tmp_path / "din.onnx"), providers=["CPUExecutionProvider"])
+    given = {name: value for name, value in feeds(plain).items() if name != "history_clicks"}
+    (found,) = session.run(None, {n: v.numpy() for n, v in (given | {"history_items": swapped[0]}).items()})
+    with torch.no_grad():
+        np.testing.assert_allclose(found, din(batch).numpy(), rtol=0, atol=1e-5)
+        ids = batch.histories["items"][0, :6]
+        expected = torch.cat(
+            [din.arena(ids[:, 3:], din.arena.offsets([schema.ad.fields[0]])).squeeze(1)], dim=-1
+        )  # the ad's own embedding stands last in each behaviour
+        behaviour = din.behaviours["history_items"](din.arena, ids)
+        torch.testing.assert_close(behaviour[:, -4:], expected)

@@ -1,6 +1,7 @@
 """A checkpoint is opened as it was written, or refused with the file that is wrong."""
 
 import json
+import math
 import shutil
 import zipfile
 from dataclasses import replace
@@ -137,3 +138,8 @@ def test_begin_writes_what_open_needs_but_the_metrics(market: Market, tmp_path: 
     write_json(tmp_path / "deep/begun/metrics.json", {"valid.auc": 0.5})
     opened = open_checkpoint(tmp_path / "deep/begun")
     assert (opened.config, opened.seed, opened.metrics) == (config, 4, {"valid.auc": 0.5})
+
+
+def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    write_json(tmp_path / "m.json", {"auc": 0.5, "gauc": math.nan, "worst": math.inf, "seeds": 3})
+    assert json.loads((tmp_path / "m.json").read_text()) == {"auc": 0.5, "seeds": 3}

@@ -61,7 +61,7 @@ def test_every_parameter_learns(network: torch.nn.Module) -> None:
     network(random_batch(30, 4, 7)).sum().backward()
     lazy = [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
     # softmax does not see a constant added to every score, so its gradient is zero but for rounding
-    assert [name for name in lazy if name != "attention.clicks.out.bias"] == []
+    assert [name for name in lazy if name != "attention.history_clicks.out.bias"] == []
 
 
 def test_the_history_matters_to_din_per_candidate() -> None:
@@ -95,7 +95,7 @@ def test_dqm_is_the_inner_product_of_three_domains() -> None:
         pooled: list[Tensor] = []
         for ids in batch.histories["clicks"]:
             real = ids[ids[:, 0] != 0]
-            encoder = dqm.behaviours["clicks"]
+            encoder = dqm.behaviours["history_clicks"]
             pooled.append(encoder(dqm.arena, real).mean(0) if len(real) else torch.zeros(8))
         user = torch.cat([dqm.user(dqm.arena, batch.user, batch.user_numbers), torch.stack(pooled)], dim=-1)
         u = dqm.user_tower(user)

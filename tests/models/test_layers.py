@@ -103,3 +103,23 @@ def test_mlp_is_linear_activation_linear() -> None:
 
 def test_batches_of_the_test_world_have_an_empty_history() -> None:
     assert random_batch(3, 2, 5).histories["clicks"][0].abs().sum() == 0
+
+
+def test_a_behaviours_fields_stand_in_the_order_of_its_history() -> None:
+    """FeatureSchema.history_columns gives ids in the history's order, which need not be the schema's."""
+    arena = Arena(SCHEMA, 4, 0.1)
+    forward, backward = (SideEncoder(arena, SCHEMA.ad, names) for names in (("ad", "tags"), ("tags", "ad")))
+    one, two = forward(arena, torch.tensor([[7, 3, 5, 0]])), backward(arena, torch.tensor([[3, 5, 0, 7]]))
+    torch.testing.assert_close(torch.cat([one[:, 4:], one[:, :4]], dim=1), two)
+    assert two.abs().sum() > 0
+
+
+def test_dice_learns_nothing_from_a_batch_without_behaviours() -> None:
+    dice = Dice(2)
+    dice(torch.randn(50, 4, 2) + 3)
+    mean, variance, batches = dice.mean.clone(), dice.variance.clone(), dice.batches.clone()
+    found = dice(torch.zeros(5, 4, 2), torch.zeros(5, 4, dtype=torch.bool))
+    assert torch.isfinite(found).all()
+    assert torch.equal(dice.mean, mean)
+    assert torch.equal(dice.variance, variance)
+    assert torch.equal(dice.batches, batches)

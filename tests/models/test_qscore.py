@@ -41,6 +41,7 @@ def tiny(folder: Path, clicks: dict[str, list[int]], never: tuple[str, ...] = ()
             "ad": "ad",
             "time": "time",
             "ad_features": [{"column": "ad"}],
+            "user_features": [{"column": "user"}],
             "split": {"valid_from": 1000},
         }
     )

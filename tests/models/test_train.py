@@ -177,3 +177,25 @@ def test_a_run_that_bursts_ends_with_its_step(command: Command, capsys: pytest.C
     assert command(command.config(DQM, learning_rate=1e25)) == 2
     assert "the loss is" in refusal(capsys)
     assert not (command.out / "some-seed1/metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seed", "-1"], "-1 is too small, at least 0 is needed"),
+        (["--threads", "0"], "0 is too small, at least 1 is needed"),
+        (["--threads", "two"], "'two' is not an integer"),
+    ],
+)
+def test_numbers_out_of_bounds_are_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["config.yaml", "--data", "data", *options])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_seed_named_twice_is_no_second_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config.yaml", "--data", "data", "--seed", "1", "2", "1"]) == 2
+    assert "--seed names a seed twice: [1, 2, 1]" in capsys.readouterr().err

@@ -315,3 +315,9 @@ def test_an_empty_split_is_refused_before_training(market: Market, tmp_path: Pat
     with pytest.raises(DataError, match=f"split '{split}' is empty"):
         run(broken, tmp_path / "out", make_config("no-split", DQM))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_damaged_last_state_is_named(market: Market, tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(TrainingError, match=r"last\.pt: not a run to continue: .*--fresh starts over"):
+        run(market, tmp_path, make_config("damaged", DQM))
