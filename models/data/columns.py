@@ -16,6 +16,8 @@ MISSING_INTEGER = -(2**63)
 """Stands for null in an integer column on its way to the encoder; refused as a value, so it is in no vocabulary."""
 MISSING_TEXT = b"\xff"
 """The same for text: no valid UTF-8, so it is in no vocabulary."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Encoded numbers and bids are 32 bits wide: what is larger would become infinite."""
 
 
 def refuse(where: str, series: pl.Series, bad: pl.Series, first_row: int, expected: str) -> None:
@@ -68,11 +70,13 @@ def several(series: pl.Series, separator: str | None, where: str, first_row: int
 
 
 def number(series: pl.Series, where: str, first_row: int = 0) -> pl.Series:
-    """Float64, NaN where there is none. Text that is no number is refused."""
+    """Float64, NaN where there is none. Text that is no number is refused, and a finite number beyond float32."""
     if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String, pl.Null)):
         raise DataError(f"{where}: type {series.dtype} is no number")
     numbers = series.cast(pl.Float64, strict=False)
     refuse(where, series, series.is_not_null() & numbers.is_null(), first_row, "a number is needed")
+    large = numbers.is_finite() & (numbers.abs() > LARGEST)
+    refuse(where, series, large, first_row, f"a number must lie within ±{LARGEST:.3g}, the range of 32-bit floats")
     return numbers.fill_null(float("nan"))
 
 
@@ -128,7 +132,7 @@ def probability(series: pl.Series, where: str, first_row: int = 0) -> pl.Series:
 
 
 def bid(series: pl.Series, where: str, first_row: int = 0) -> pl.Series:
-    """Float64, finite, not negative."""
+    """Float64, finite as a 32-bit float too, not negative."""
     numbers = number(series, where, first_row)
     refuse(where, series, ~numbers.is_finite() | (numbers < 0), first_row, "a bid must be a number from 0 up")
     return numbers

@@ -1,8 +1,12 @@
 """`adrank prepare`: a raw click log -> request-grouped Parquet and vocabularies."""
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from models.data.prepare import prepare, prepared_folder
 from models.data.prepared import SPLITS, PreparedData, open_prepared
@@ -12,28 +16,52 @@ ROOT = Path("artifacts/data")
 
 
 def main(argv: list[str]) -> int:
-    """Run the sub-command; 0, or 2 with one line on stderr when the description or the data cannot be used."""
+    """Run the sub-command; 0, or one line on stderr and 2 for what cannot be used or written, 130 when interrupted.
+
+    Ctrl-C and SIGTERM leave nothing behind.
+    """
     arguments = _parser().parse_args(argv)
     try:
-        spec = read_spec(arguments.spec)
-        out: Path = arguments.out or prepared_folder(spec, arguments.data, ROOT)
-        if arguments.out is None and not arguments.force and (out / "schema.json").exists():
-            print(f"{out} is there already, made from the same description and files")
-            data = open_prepared(out)
-        else:
-            data = prepare(
-                spec,
-                arguments.data,
-                out,
-                partitions=arguments.partitions,
-                progress=not arguments.quiet,
-                force=arguments.force,
-            )
-    except DataError as error:
+        with _terminable():
+            data = _prepared(arguments)
+    except (DataError, OSError) as error:
         print(f"adrank prepare: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("adrank prepare: interrupted", file=sys.stderr)
+        return 130
     print(summary(data))
     return 0
+
+
+def _prepared(arguments: argparse.Namespace) -> PreparedData:
+    spec = read_spec(arguments.spec)
+    out: Path = arguments.out or prepared_folder(spec, arguments.data, ROOT)
+    if arguments.out is None and not arguments.force and (out / "schema.json").exists():
+        print(f"{out} is there already, made from the same description and files")
+        return open_prepared(out)
+    return prepare(
+        spec,
+        arguments.data,
+        out,
+        partitions=arguments.partitions,
+        progress=not arguments.quiet,
+        force=arguments.force,
+    )
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside, SIGTERM ends the run as Ctrl-C does: temporary files go first."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def summary(data: PreparedData) -> str:

@@ -10,6 +10,11 @@ def check_description(spec: DatasetSpec) -> None:
     """What a description may not ask for, whatever the data. DataError names the entry."""
     if not spec.name or "/" in spec.name or spec.name.startswith("."):
         raise DataError(f"name {spec.name!r} cannot name a folder")
+    if not (spec.user_features or spec.context_features or spec.histories):
+        raise DataError(
+            f"{spec.name}: there is no user feature, no context feature and no history: "
+            "nothing common to the candidates of a request"
+        )
     _check_features(spec)
     _check_histories(spec)
 

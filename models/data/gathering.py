@@ -36,6 +36,7 @@ class Gathered:
         self.last_train_time: int | None = None
         self._ads: list[pl.DataFrame] = []
         self._ads_pending = 0
+        self._meets_ads = layout.ads is None
 
     def add(self, frame: pl.DataFrame) -> None:
         """One piece of the normalised log."""
@@ -54,6 +55,8 @@ class Gathered:
             self.last_train_time = last if self.last_train_time is None else max(last, self.last_train_time)
         if self._layout.ads is None:
             self._add_ads(frame)
+        elif not self._meets_ads:
+            self._meets_ads = not frame.join(self._layout.ads, on="ad", how="semi").is_empty()
 
     def add_behaviours(self, frame: pl.DataFrame) -> None:
         """One piece of the normalised behaviour log. Only what a training impression could see counts."""
@@ -64,24 +67,34 @@ class Gathered:
             counts.add(seen[f"f:{name}"])
 
     def _add_ads(self, frame: pl.DataFrame) -> None:
-        described = frame.select("ad", pl.col("^f:.*$"), *(["bid"] if "bid" in frame.columns else [])).unique(
-            "ad", keep="last", maintain_order=True
-        )
+        described = _described(frame.select("ad", "split", pl.col("^f:.*$"), pl.col("^bid$")))
         self._ads.append(described)
         self._ads_pending += len(described)
         if self._ads_pending > len(self._ads[0]) + 500_000:
             self._settle_ads()
 
     def _settle_ads(self) -> None:
-        self._ads = [pl.concat(self._ads).unique("ad", keep="last", maintain_order=True)]
+        self._ads = [_described(pl.concat(self._ads))]
         self._ads_pending = len(self._ads[0])
 
     def ads(self) -> pl.DataFrame:
-        """The normalised ads: the source's table, or each ad as the log last described it."""
+        """The normalised ads: the source's table, or each ad as training last described it.
+
+        An ad that training never shows is taken from its last row of valid, or else of test.
+        """
         if self._layout.ads is not None:
             return self._layout.ads
         self._settle_ads()
-        return self._ads[0]
+        return self._ads[0].drop("split")
+
+    def check_ads(self) -> None:
+        """DataError when no row of the log is of an ad of the table: the two speak of different ids."""
+        ads, raw = self._layout.ads, self._layout.raw
+        if ads is not None and raw.ads is not None and not self._meets_ads:
+            raise DataError(
+                f"{raw.log.file}: none of the ads of its {sum(self.rows)} rows is among the {len(ads)} of "
+                f"{raw.ads.file} (column {self._layout.spec.ad!r})"
+            )
 
     def check_splits(self) -> None:
         """DataError when a split that must not be empty is."""
@@ -94,3 +107,8 @@ class Gathered:
                 raise DataError(
                     f"{file}: split {name!r} is empty{from_}; rows: {dict(zip(SPLITS, self.rows, strict=True))}"
                 )
+
+
+def _described(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row an ad: the last of the earliest split that shows it, so no training row sees what came after training."""
+    return rows.sort("split", descending=True, maintain_order=True).unique("ad", keep="last", maintain_order=True)

@@ -49,6 +49,7 @@ def partition_log(layout: Layout, folder: Path, partitions: int, *, progress: bo
             row += len(frame)
             bar.update(len(frame))
     gathered.check_splits()
+    gathered.check_ads()
     if layout.behaviour_histories and layout.raw.behaviours is not None:
         stream = layout.raw.behaviours
         with _bar(stream.rows, "reading behaviours", progress) as bar, Dealer(folder, BEHAVIOURS, partitions) as dealer:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +28,7 @@ from models.data.records import RecordWriter
 from models.data.requests import write_requests
 from models.data.spec import DataError, DatasetSpec
 
-FORMAT = 1
+FORMAT = 2
 """Part of the fingerprint: to be raised when the same source would be prepared differently."""
 
 READERS: dict[str, Reader] = {
@@ -88,11 +89,12 @@ def prepare(
     try:
         _build(building, spec, data, identity, partitions, progress, chunk_rows)
         building.chmod(0o755)
+        opened = open_prepared(building)  # what could not be read back never gets its name
         _publish(building, out)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return open_prepared(out)
+    return replace(opened, folder=out)
 
 
 def _build(

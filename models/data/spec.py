@@ -21,11 +21,11 @@ class FeatureColumn(Frozen):
     min_count: int = Field(default=1, ge=1)
     """Values seen in fewer training impressions (for user and context) or training impressions of its ads (for ads)
     become unknown. Behaviours count too for ad features."""
-    buckets: int = Field(default=16, ge=2)
+    buckets: int = Field(default=16, ge=2, le=1000)
     """Bucketed: at most this many intervals of equal mass over the training split."""
     separator: str | None = None
     """Multi-valued, in a text column: what stands between the values. None: the column holds lists."""
-    max_values: int = Field(default=1, ge=1)
+    max_values: int = Field(default=1, ge=1, le=1000)
     """Multi-valued: only the first so many are kept."""
     log: bool = False
     """Number: take log1p first."""
@@ -36,7 +36,8 @@ class FeatureColumn(Frozen):
 class HistoryColumn(Frozen):
     """One behaviour sequence."""
 
-    name: str
+    name: str = Field(pattern="^[a-z][a-z0-9_]*$")
+    """Part of the names of columns and tensors, so it must not end in _numbers, which ends the names of others."""
     source: Literal["column", "log", "behaviours"]
     """column: a list column of the user table (ids of ads, oldest first), the same for all of a user's impressions.
     log: the user's own earlier impressions in the log, strictly before each impression, of the kinds in `events`.
@@ -55,6 +56,10 @@ class HistoryColumn(Frozen):
     def _consistent(self) -> "HistoryColumn":
         if self.source == "column" and self.column is None:
             raise ValueError(f"history {self.name!r} has source 'column' and names no column")
+        if self.name.endswith("_numbers"):
+            raise ValueError(f"history {self.name!r}: a name must not end in '_numbers'")
+        if repeated := sorted({name for name in self.fields if self.fields.count(name) > 1}):
+            raise ValueError(f"history {self.name!r} names fields twice: {repeated}")
         return self
 
 
@@ -101,12 +106,25 @@ class DatasetSpec(Frozen):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice; YAML itself would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.YAMLError(f"line {key.start_mark.line + 1}: key {key.value!r} is there twice")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds one mapping. DataError otherwise."""
+    """A YAML file in UTF-8 that holds one mapping, no key twice. DataError otherwise, in one line."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds {type(content).__name__}, not a mapping")
     return content

@@ -88,7 +88,8 @@ def header_of(path: Path, text: TextFormat = CSV) -> list[str]:
             return [str(name) for name in pa.parquet.read_schema(path).names]
         if text.header is not None:
             return list(text.header)
-        with path.open(encoding=text.encoding, newline="") as file:
+        # "utf-8-sig" drops the byte order mark that spreadsheets write; pyarrow drops it by itself.
+        with path.open(encoding="utf-8-sig" if text.encoding == "utf8" else text.encoding, newline="") as file:
             return next(csv.reader(file, delimiter=text.separator), [])
     except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {_first_line(error)}") from error

@@ -1,6 +1,7 @@
 """Plain Parquet or CSV files: `files` of the description names log, users, ads and behaviours; globs are allowed.
 
-Without users or ads their features are taken from the log: of a user those of each impression, of an ad the last seen.
+Without users or ads their features are taken from the log: of a user those of each impression, of an ad those of
+its last training row (gathering.py).
 A column `split` in the log, with the values train, valid and test, says how it is split.
 CSV: an empty field is a missing value; a column's type is inferred from the first 16 MB of a file.
 """

@@ -1,9 +1,13 @@
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from models.data.command import main
+from models.data.prepare import prepare
 from models.data.prepared import open_prepared
 from models.data.spec import read_spec
 
@@ -18,6 +22,7 @@ user: user
 ad: ad
 time: time
 ad_features: [{column: ad}]
+user_features: [{column: user}]
 """
 
 
@@ -83,3 +88,52 @@ def test_force_replaces_only_prepared_data(source: Path, capsys: pytest.CaptureF
     assert run(source, "--out", str(source), "--force") == 2
     assert "is no prepared dataset" in capsys.readouterr().err
     assert (source / "log.csv").exists()
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(
+    kind: signal.Signals, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    real: Callable[..., Any] = prepare
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr("models.data.prepare.write_catalogue", lambda *_: signal.raise_signal(kind))
+        return real(*given, **named)
+
+    monkeypatch.setattr("models.data.command.prepare", interrupted)
+    assert run(source, "--out", str(source / "new")) == 130
+    assert capsys.readouterr().err == "adrank prepare: interrupted\n"
+    assert sorted(path.name for path in source.iterdir()) == ["log.csv", "tiny.yaml"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_output_that_cannot_be_written(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(source, "--out", str(source / "log.csv/out")) == 2
+    error = capsys.readouterr().err
+    assert "log.csv" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (SPEC.replace("tiny", "t\xe9").encode("latin-1"), "tiny.yaml: cannot be read: 'utf-8' codec"),
+        ((SPEC + "label: other\n").encode(), "tiny.yaml: cannot be read: line 11: key 'label' is there twice"),
+        ((SPEC + "files: {log: [}\n").encode(), "tiny.yaml: cannot be read: "),
+    ],
+)
+def test_a_description_that_cannot_be_read(
+    content: bytes, message: str, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "tiny.yaml").write_bytes(content)
+    assert run(source) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_csv_with_a_byte_order_mark(source: Path) -> None:
+    log = source / "log.csv"
+    log.write_bytes(b"\xef\xbb\xbf" + log.read_bytes())
+    assert run(source, "--out", str(source / "out")) == 0

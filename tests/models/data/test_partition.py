@@ -19,6 +19,7 @@ SPEC = DatasetSpec.model_validate(
         "ad": "a",
         "time": "t",
         "ad_features": [{"column": "a"}],
+        "user_features": [{"column": "u"}],
     }
 )
 

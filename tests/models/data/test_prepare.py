@@ -267,6 +267,28 @@ def test_features_that_sit_in_the_log(tmp_path: Path) -> None:
     assert decoded.requests(data, "valid") == []
 
 
+@pytest.mark.parametrize("chunk_rows", [1, 100])
+def test_ads_that_sit_in_the_log_are_as_training_last_showed_them(chunk_rows: int, tmp_path: Path) -> None:
+    rows = [(1, 10, 2.0), (1, 11, 3.0), (2, 12, 4.0), (1, 800, 5.0), (2, 900, 6.0), (3, 900, 8.0), (3, 850, 7.0)]
+    log = {"user": [0] * 7, "ad": [r[0] for r in rows], "time": [r[1] for r in rows], "price": [r[2] for r in rows]}
+    pl.DataFrame(log | {"bid": log["price"], "click": [1] * 7}).write_parquet(tmp_path / "log.parquet")
+    spec = description(
+        files={"log": "log.parquet"},
+        request=(),
+        position=None,
+        truth=None,
+        user_features=[{"column": "user"}],
+        context_features=[],
+        ad_features=[{"column": "ad"}, {"column": "price", "kind": "number"}],
+        histories=[],
+    )
+    data = prepare(spec, tmp_path, tmp_path / "out", progress=False, chunk_rows=chunk_rows)
+    assert data.ads.bids[2:].tolist() == [3.0, 4.0, 7.0], "ad 3: valid before test"
+    price = data.schema.ad.number_fields[0]
+    # Weighted by training impressions: ad 1 at 3 twice, ad 2 at 4 once.
+    assert price.mean == pytest.approx(10 / 3)
+
+
 def test_two_sides_may_have_a_column_of_the_same_name(tmp_path: Path) -> None:
     tables = world(100)
     tables["users"] = tables["users"].with_columns(brand=pl.lit("mine"))

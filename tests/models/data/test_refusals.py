@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from models.data.prepare import prepare
 from models.data.prepared import open_prepared
@@ -80,6 +81,8 @@ def test_logs(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
         ("users", {"user": [1, 1]}, r"users.parquet: column 'user', row 1: 1, this id is there twice"),
         ("ads", {"brand": None}, r"ads.parquet: there is no column 'brand'; it has ad, bid"),
         ("ads", {"bid": [1.0, -1.0]}, r"ads.parquet: column 'bid', row 1: -1.0"),
+        ("ads", {"bid": [1.0, 1e300]}, r"ads.parquet: column 'bid', row 1: 1e\+300, a number must lie within"),
+        ("ads", {"ad": [7, 8]}, r"log.parquet: none of the ads of its 3 rows is among the 2 of .*ads.parquet"),
         ("ads", {"bid": None}, r"ads.parquet: there is no column 'bid'"),
         ("users", {"city": None}, r"users.parquet: there is no column 'city'"),
     ],
@@ -123,6 +126,7 @@ def test_tables(table: str, changed: dict[str, Any], message: str, tmp_path: Pat
             {"request": ["user"], "context_features": [{"column": "scene"}]},
             "'scene' differs within one request of user 1",
         ),
+        ({"user_features": [], "context_features": []}, "nothing common to the candidates of a request"),
         ({"name": "../elsewhere"}, "cannot name a folder"),
     ],
 )
@@ -154,3 +158,36 @@ def test_histories_that_store_one_kind_differently(tmp_path: Path) -> None:
         pl.DataFrame(columns).write_parquet(tmp_path / f"{name}.parquet")
     with pytest.raises(DataError, match="'clicks' and 'brands' make 'click' events of different things"):
         prepare(spec, tmp_path, tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("side", ["ad", "context"])
+def test_a_number_beyond_32_bits(side: str, tmp_path: Path) -> None:
+    size = {"column": "size", "kind": "number"}
+    table, first = ("ads", "brand") if side == "ad" else ("log", "scene")
+    sizes = [1.0, -1e200, 2.0][: 2 if side == "ad" else 3]
+    changed: dict[str, Any] = {table: {"size": sizes}, f"{side}_features": [{"column": first}, size]}
+    with pytest.raises(DataError, match=rf"{table}.parquet: column 'size', row 1: -1e\+200, a number must lie within"):
+        attempt(tmp_path, **changed)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"histories": [CLICKS | {"name": "Clicks"}]}, "histories.0.name"),
+        ({"histories": [CLICKS | {"name": "a/b"}]}, "histories.0.name"),
+        ({"histories": [CLICKS | {"name": "user_numbers"}]}, "must not end in '_numbers'"),
+        ({"histories": [CLICKS | {"fields": ["brand", "brand"]}]}, r"names fields twice: \['brand'\]"),
+        ({"ad_features": [{"column": "brand", "kind": "bucketed", "buckets": 1001}]}, "ad_features.0.buckets"),
+        ({"ad_features": [{"column": "brand", "kind": "multivalued", "max_values": 1001}]}, "ad_features.0.max_values"),
+    ],
+)
+def test_entries(entry: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=message):
+        attempt(tmp_path, **entry)
+
+
+def test_what_cannot_be_read_back_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.data.prepare.write_catalogue", lambda *_: None)
+    with pytest.raises(DataError, match="an array cannot be read"):
+        attempt(tmp_path)
+    assert not (tmp_path / "out").exists()
