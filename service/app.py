@@ -40,7 +40,13 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
     executor = ThreadPoolExecutor(settings.cascade_threads, "cascade", initializer=one_thread_each)
     breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
     users = UserReader(
-        store, breaker, metrics, settings.features_timeout_ms / 1e3, settings.stale_users, settings.stale_seconds
+        store,
+        breaker,
+        metrics,
+        settings.features_timeout_ms / 1e3,
+        settings.stale_users,
+        settings.stale_seconds,
+        settings.max_record_bytes,
     )
     services = Services(
         registry=registry,
@@ -59,7 +65,13 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
         executor.shutdown()
         await store.close()
 
-    app = FastAPI(title="adrank", version=_version(), description="Ranks ads from one bundle.", lifespan=lifespan)
+    app = FastAPI(
+        title="adrank",
+        version=_version(),
+        description="Ranks ads from one bundle.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
     app.include_router(make_router(services))
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     app.add_exception_handler(ServiceError, _expected)
@@ -78,13 +90,20 @@ def app_from_environment() -> FastAPI:
 def make_store(settings: Settings, registry: Registry) -> FeatureStore:
     """Redis when its address is set, otherwise the live bundle's demo users. SettingsError for a useless address."""
     if settings.redis_url is None:
-        return EmbeddedStore(lambda: registry.live.bundle.users, settings.history_limit, settings.embedded_users)
+        return EmbeddedStore(
+            lambda: registry.live.bundle.users,
+            settings.history_limit,
+            settings.embedded_users,
+            settings.max_record_bytes,
+        )
     return RedisStore(
         settings.redis_url,
         prefix=settings.redis_prefix,
         timeout_s=settings.redis_timeout_ms / 1e3,
+        write_timeout_s=settings.events_timeout_ms / 1e3,
         pool_size=settings.redis_pool_size,
         history_limit=settings.history_limit,
+        max_record_bytes=settings.max_record_bytes,
         ttl_s=settings.redis_ttl_s,
     )
 

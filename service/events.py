@@ -1,5 +1,6 @@
 """Clicks and other events: appended to the users' records, so that the next request sees them."""
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from service.metrics import Metrics
 from service.registry import Registry
 from service.schemas import EventsRequest, EventsResponse
 from service.settings import Settings
+
+log = logging.getLogger("adrank.events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,16 @@ class EventLog:
             by_user.setdefault(str(event.user_id), []).append(Event(event.kind, at, values))
         if by_user:
             try:
-                await self.store.append({user_id: pack_events(events) for user_id, events in by_user.items()})
+                anew = await self.store.append({user_id: pack_events(events) for user_id, events in by_user.items()})
             except StoreError as error:
+                if str(error) == "timeout":
+                    raise StoreError(
+                        "the feature store did not answer in time; it is not known whether it took the events"
+                    ) from error
                 raise StoreError(f"the feature store did not take the events: {error}") from error
+            if anew:
+                log.warning("request %s: %d unreadable records were started anew by events", request_id, anew)
+                self.metrics.started_anew(anew)
         accepted = len(request.events) - ignored
         self.metrics.events(accepted, ignored)
         return {"request_id": request_id, "accepted": accepted, "ignored": ignored, "unknown_ads": unknown_ads}

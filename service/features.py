@@ -16,10 +16,11 @@ class FeatureStore(Protocol):
     async def get(self, user_id: str) -> bytes | None:
         """The user's record, None for a user the store does not know."""
 
-    async def append(self, events: Mapping[str, bytes]) -> None:
+    async def append(self, events: Mapping[str, bytes]) -> int:
         """Append packed events to each user's record, all or none, keeping the last ones of each kind.
 
-        An unknown user gets a record with an empty profile.
+        An unknown user gets a record with an empty profile. Returns how many records that were there could not be
+        appended to and were started anew.
         """
 
     async def ping(self) -> None:
@@ -32,27 +33,33 @@ class FeatureStore(Protocol):
 class EmbeddedStore:
     """The bundle's demo users, with appended events kept in this process's memory. Lost when it ends."""
 
-    def __init__(self, users: Callable[[], DemoUsers | None], history_limit: int, max_users: int) -> None:
+    def __init__(
+        self, users: Callable[[], DemoUsers | None], history_limit: int, max_users: int, max_bytes: int = 262_144
+    ) -> None:
         """`users`: the demo users of whichever bundle is live.
 
-        `max_users`: records with appended events kept; the least recently written are forgotten.
+        `max_users`: records with appended events kept; the least recently written are forgotten. `max_bytes`: of one
+        record; the oldest events are dropped to fit.
         """
         self._users = users
         self._limit = history_limit
         self._max_users = max_users
+        self._max_bytes = max_bytes
         self._written: OrderedDict[str, bytes] = OrderedDict()
 
     async def get(self, user_id: str) -> bytes | None:
         """See FeatureStore."""
         return self._record(user_id)
 
-    async def append(self, events: Mapping[str, bytes]) -> None:
+    async def append(self, events: Mapping[str, bytes]) -> int:
         """See FeatureStore. One task at a time: nothing here waits."""
         for user_id, packed in events.items():
-            self._written[user_id] = trim((self._record(user_id) or EMPTY_PROFILE) + packed, self._limit)
+            trimmed = trim((self._record(user_id) or EMPTY_PROFILE) + packed, self._limit)
+            self._written[user_id] = fitted(trimmed, self._max_bytes)
             self._written.move_to_end(user_id)
             if len(self._written) > self._max_users:
                 self._written.popitem(last=False)
+        return 0
 
     async def ping(self) -> None:
         """Always answers."""
@@ -66,6 +73,16 @@ class EmbeddedStore:
             return written
         users = self._users()
         return None if users is None else users.get(user_id)
+
+
+def fitted(record: bytes, max_bytes: int) -> bytes:
+    """`record` without the oldest events that make it longer than `max_bytes`; the profile stays in any case."""
+    if len(record) <= max_bytes:
+        return record
+    head, _, tail = record.partition(b"\n")
+    room = max(0, max_bytes - len(head) - 1)
+    start = len(tail) - room
+    return head + b"\n" + (tail[tail.index(b"\n", start - 1) + 1 :] if start > 0 else tail)
 
 
 async def within(seconds: float, store: FeatureStore, user_id: str) -> bytes | None:

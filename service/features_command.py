@@ -108,7 +108,14 @@ def _store(arguments: argparse.Namespace, ttl_s: int) -> RedisStore:
     if not arguments.redis:
         raise SettingsError("no Redis given: use --redis or ADRANK_REDIS_URL")
     return RedisStore(
-        arguments.redis, prefix=arguments.prefix, timeout_s=TIMEOUT_S, pool_size=1, history_limit=1, ttl_s=ttl_s
+        arguments.redis,
+        prefix=arguments.prefix,
+        timeout_s=TIMEOUT_S,
+        write_timeout_s=TIMEOUT_S,
+        pool_size=1,
+        history_limit=1,
+        max_record_bytes=Settings.model_fields["max_record_bytes"].default,
+        ttl_s=ttl_s,
     )
 
 
@@ -133,14 +140,21 @@ def _record(place: str, line: bytes) -> tuple[str, bytes]:
     """The user id and packed record in one line. RecordError names the place and what is wrong."""
     try:
         content: Any = json.loads(line)
+        if not isinstance(content, dict):
+            raise TypeError(f"an object is expected, not {type(content).__name__}")
         if strange := sorted(set(content) - {"user_id", "profile", "events"}):
-            raise RecordError(f"{place}: unknown keys {strange}; known: user_id, profile, events")
+            raise ValueError(f"unknown keys {strange}; known: user_id, profile, events")
+        user_id = content["user_id"]
+        if type(user_id) not in (int, str) or user_id == "":
+            raise TypeError(f"user_id is a whole number or a text, not {user_id!r:.40}")
+        name = str(user_id)
+        name.encode()
         events = tuple(Event(str(kind), int(at), tuple(values)) for kind, at, *values in content.get("events", []))
         packed = pack(UserRecord(dict(content.get("profile", {})), events))
         unpack(packed)
-        return str(content["user_id"]), packed
-    except (ValueError, TypeError, KeyError) as error:
+    except (RecordError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise RecordError(f"{place}: not a user's record: {error!r}") from error
+    return name, packed
 
 
 def _positive(text: str) -> int:

@@ -36,6 +36,7 @@ class Metrics:
         self._features = Counter("adrank_user_feature_reads", "Reads of the feature store.", ["outcome"], registry=r)
         self._users = Counter("adrank_users", "Requests by what was known of the user.", ["user"], registry=r)
         self._events = Counter("adrank_events", "Events received.", ["outcome"], registry=r)
+        self._anew = Counter("adrank_records_started_anew", "Unreadable records replaced by events.", registry=r)
         self._refused = Counter("adrank_overload_refusals", "Requests refused at once.", registry=r)
         self._in_flight = Gauge(
             "adrank_in_flight_requests", "Requests in flight.", registry=r, multiprocess_mode="livesum"
@@ -68,6 +69,10 @@ class Metrics:
         """Events came in."""
         self._events.labels("accepted").inc(accepted)
         self._events.labels("ignored").inc(ignored)
+
+    def started_anew(self, count: int) -> None:
+        """So many unreadable records were replaced by new ones when events came."""
+        self._anew.inc(count)
 
     def refused(self) -> None:
         """A request was refused because too many were in flight."""

@@ -77,11 +77,25 @@ class InFlightMiddleware:
             return
         self.count += 1
         self.metrics.in_flight(self.count)
+        held = True
+
+        def give_back() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self.count -= 1
+                self.metrics.in_flight(self.count)
+
+        async def send_without_place(message: Message) -> None:
+            # Answers are whole before they start, so the work is done. Sending waits for the caller to read, which may
+            # be never: a place held until then is lost.
+            give_back()
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send_without_place)
         finally:
-            self.count -= 1
-            self.metrics.in_flight(self.count)
+            give_back()
 
 
 class BodyMiddleware:

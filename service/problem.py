@@ -39,6 +39,8 @@ BOUNDS = {
     "max_length": "length at most {}",
 }
 UNION_BRANCHES = ("constrained-", "list[", "function-", "nullable")
+MOST_ERRORS = 500
+"""Wrong places in a body that are looked at. Lists stop at their first, but an object names each unknown key."""
 UNION_TYPES = {"int", "float", "str", "bool", "none"}
 NESTED: dict[str, type[BaseModel]] = {"user": Given, "filters": Filter, "events": EventIn}
 
@@ -55,6 +57,12 @@ def parse(model: type[Model], body: bytes) -> Model:
 
 def translate(model: type[BaseModel], error: ValidationError) -> InvalidRequestError:
     """pydantic's list of errors as one: the first wrong field, with all that was expected of it."""
+    if (count := error.error_count()) > MOST_ERRORS:
+        return InvalidRequestError(
+            f"the body is wrong in {count} places; with at most {MOST_ERRORS} the first one is named",
+            None,
+            f"at most {MOST_ERRORS} wrong places",
+        )
     errors = error.errors(include_url=False, include_input=False)
     first = errors[0]
     if first["type"] == "json_invalid":

@@ -1,8 +1,9 @@
-"""The one door to Redis. One key a user holds the packed record; a read is one GET, events are one transaction."""
+"""The one door to Redis. One key a user holds the packed record; a read is one GET, events are one script."""
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -13,25 +14,44 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from service.errors import SettingsError, StoreError
 
 APPEND = """
-local record = redis.call('GET', KEYS[1])
-if not record then record = '{}\\n' end
-local head, tail = string.match(record .. ARGV[1], '^([^\\n]*)\\n(.*)$')
-local lines, seen, kept = {}, {}, {}
-for line in string.gmatch(tail, '[^\\n]+') do lines[#lines + 1] = line end
-local limit = tonumber(ARGV[2])
-for i = #lines, 1, -1 do
-  local kind = string.match(lines[i], '^[^,]*')
-  seen[kind] = (seen[kind] or 0) + 1
-  if seen[kind] <= limit then table.insert(kept, lines[i]) end
+local limit, ttl, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+for _, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'string' and kind ~= 'none' then
+    return redis.error_reply('WRONGTYPE a user is a string, not a ' .. kind)
+  end
 end
-local parts = {head}
-for i = #kept, 1, -1 do parts[#parts + 1] = kept[i] end
-record = table.concat(parts, '\\n') .. '\\n'
-local ttl = tonumber(ARGV[3])
-if ttl > 0 then redis.call('SET', KEYS[1], record, 'EX', ttl) else redis.call('SET', KEYS[1], record, 'KEEPTTL') end
-return #kept
+local anew = 0
+for u, key in ipairs(KEYS) do
+  local record = redis.call('GET', key) or '{}\\n'
+  local whole = string.sub(record, 1, 1) == '{' and string.sub(record, -1) == '\\n'
+  if not whole or string.find(record, '\\n', 1, true) > most then
+    record = '{}\\n'
+    anew = anew + 1
+  end
+  local head, tail = string.match(record .. ARGV[3 + u], '^([^\\n]*)\\n(.*)$')
+  local lines, seen, kept = {}, {}, {}
+  for line in string.gmatch(tail, '[^\\n]+') do lines[#lines + 1] = line end
+  local size = #head + 1
+  for i = #lines, 1, -1 do
+    local kind = string.match(lines[i], '^[^,]*')
+    seen[kind] = (seen[kind] or 0) + 1
+    if seen[kind] <= limit then
+      size = size + #lines[i] + 1
+      if size > most then break end
+      kept[#kept + 1] = lines[i]
+    end
+  end
+  local parts = {head}
+  for i = #kept, 1, -1 do parts[#parts + 1] = kept[i] end
+  record = table.concat(parts, '\\n') .. '\\n'
+  if ttl > 0 then redis.call('SET', key, record, 'EX', ttl) else redis.call('SET', key, record, 'KEEPTTL') end
+end
+return anew
 """
-"""The same as bundle.record.trim(record + events, limit), in one step: no request overwrites another's events."""
+"""For each user the same as service.features.fitted(bundle.record.trim(record + events, limit), most), in one step: no
+request overwrites another's events. Whatever can fail is looked at before the first write, so all or none are stored.
+A record that is none is started anew: refusing would shut its user out for ever."""
 
 
 class RedisStore:
@@ -44,23 +64,26 @@ class RedisStore:
     """
 
     def __init__(
-        self, url: str, *, prefix: str, timeout_s: float, pool_size: int, history_limit: int, ttl_s: int = 0
+        self,
+        url: str,
+        *,
+        prefix: str,
+        timeout_s: float,
+        write_timeout_s: float,
+        pool_size: int,
+        history_limit: int,
+        max_record_bytes: int,
+        ttl_s: int = 0,
     ) -> None:
-        """SettingsError when `url` is none that Redis understands."""
-        try:
-            self._pool: Any = BlockingConnectionPool.from_url(
-                url,
-                protocol=2,
-                max_connections=pool_size,
-                timeout=timeout_s,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),
-            )
-        except (ValueError, RedisError) as error:
-            shown = re.sub(r"//[^@/]*@", "//...@", url)  # a password does not belong in a log
-            raise SettingsError(f"redis_url {shown!r} cannot be used: {error}") from error
-        self._redis: Any = Redis(connection_pool=self._pool)
+        """SettingsError when `url` is none that Redis understands.
+
+        Writes have connections of their own, `pool_size` again, because the time-out belongs to the connection.
+        """
+        self._read_pool = _pool(url, timeout_s, pool_size)
+        self._write_pool = _pool(url, write_timeout_s, pool_size)
+        self._redis: Any = Redis(connection_pool=self._read_pool)
+        self._writer: Any = Redis(connection_pool=self._write_pool)
+        self._max_record_bytes = max_record_bytes
         self._prefix = prefix
         self._history_limit = history_limit
         self._ttl_s = ttl_s
@@ -73,19 +96,26 @@ class RedisStore:
             raise _translated(error) from error
         return value
 
-    async def append(self, events: Mapping[str, bytes]) -> None:
-        """See FeatureStore. One round trip for the whole batch, applied as one transaction."""
-        pipeline = self._redis.pipeline(transaction=True)
-        for user_id, packed in events.items():
-            pipeline.eval(APPEND, 1, self._prefix + user_id, packed, self._history_limit, self._ttl_s)
-        await self._execute(pipeline)
+    async def append(self, events: Mapping[str, bytes]) -> int:
+        """See FeatureStore. One round trip and one script for the whole batch. After the StoreError "timeout" it is not
+        known whether Redis took the events."""
+        keys = [self._prefix + user_id for user_id in events]
+        numbers = (self._history_limit, self._ttl_s, self._max_record_bytes)
+        try:
+            anew = await self._writer.eval(APPEND, len(keys), *keys, *numbers, *events.values())
+        except (RedisError, OSError) as error:
+            raise _translated(error) from error
+        return int(anew)
 
     async def put(self, records: Iterable[tuple[str, bytes]]) -> None:
         """Write whole records, replacing those that are there. One round trip."""
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._writer.pipeline(transaction=False)
         for user_id, record in records:
             pipeline.set(self._prefix + user_id, record, ex=self._ttl_s or None)
-        await self._execute(pipeline)
+        try:
+            await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise _translated(error) from error
 
     async def user_ids(self) -> AsyncIterator[str]:
         """The ids of all stored users, by SCAN, in no order."""
@@ -101,14 +131,30 @@ class RedisStore:
 
     async def close(self) -> None:
         """See FeatureStore."""
-        await self._redis.aclose()
-        await self._pool.disconnect()
+        for client, pool in ((self._redis, self._read_pool), (self._writer, self._write_pool)):
+            await client.aclose()
+            await pool.disconnect()
 
-    async def _execute(self, pipeline: Any) -> None:
-        try:
-            await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise _translated(error) from error
+
+def _pool(url: str, timeout_s: float, size: int) -> Any:
+    try:
+        given = urlsplit(url)
+        if given.query or given.fragment:  # redis-py would let them overrule the time-outs and the protocol
+            raise ValueError("options after the database are not taken")
+        if given.scheme != "unix" and not re.fullmatch(r"(/[0-9]*)?", given.path):
+            raise ValueError(f"the database is a number, not {given.path[1:]!r}")
+        return BlockingConnectionPool.from_url(
+            url,
+            protocol=2,
+            max_connections=size,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except (ValueError, RedisError) as error:
+        shown = re.sub(r"//[^@/]*@", "//...@", url)  # a password does not belong in a log
+        raise SettingsError(f"redis_url {shown!r} cannot be used: {error}") from error
 
 
 def _translated(error: Exception) -> StoreError:

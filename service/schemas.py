@@ -6,7 +6,8 @@ object is made per ad, 500 scores are written in 0.1 ms.
 
 from typing import Annotated, Literal, Required
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints, TypeAdapter
+from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
 
 MAX_INT = 2**63 - 1
@@ -18,8 +19,29 @@ Whole = Annotated[int, Field(strict=True, ge=-MAX_INT, le=MAX_INT)]
 Number = Annotated[FiniteFloat, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 One = Flag | Whole | Number | Text | None
-Value = One | Annotated[list[One], Field(max_length=100)]
-Values = Annotated[dict[ShortText, Value], Field(max_length=256)]
+Value = One | Annotated[list[One], Field(fail_fast=True, max_length=100)]
+
+
+def at_most(limit: int) -> BeforeValidator:
+    """Refuses an object of more than `limit` keys before its values are looked at: pydantic itself counts afterwards,
+    and lists an error for each wrong value until then (0.3 s for a body of 0.4 MB)."""
+
+    def check(value: object) -> object:
+        if isinstance(value, dict) and len(value) > limit:
+            sizes = {"field_type": "Dictionary", "max_length": limit, "actual_length": len(value)}
+            raise PydanticKnownError("too_long", sizes)
+        return value
+
+    return BeforeValidator(check)
+
+
+Values = Annotated[dict[ShortText, Value], Field(max_length=256), at_most(256)]
+
+
+Behaviours = Annotated[
+    list[Id | Annotated[list[One], Field(fail_fast=True, max_length=100)]], Field(fail_fast=True, max_length=1000)
+]
+"""Every list stops at its first wrong element: an error for each of 100,000 would hold up all other requests."""
 
 
 class Incoming(BaseModel):
@@ -32,10 +54,7 @@ class Given(Incoming):
     """User features sent with the request; they go before the stored ones."""
 
     profile: Values = Field(default={}, description="Raw profile values by field; other fields come from the store.")
-    history: Annotated[
-        dict[ShortText, Annotated[list[Id | Annotated[list[One], Field(max_length=100)]], Field(max_length=1000)]],
-        Field(max_length=64),
-    ] = Field(
+    history: Annotated[dict[ShortText, Behaviours], Field(max_length=64), at_most(64)] = Field(
         default={},
         description="Behaviours by history name, oldest first, in place of the stored ones: ad ids, or for histories "
         "that hold values instead of ads, a list of values each.",
@@ -45,10 +64,10 @@ class Given(Incoming):
 class Filter(Incoming):
     """A condition on one ad field. Exactly one of the two."""
 
-    any_of: Annotated[list[One], Field(min_length=1, max_length=1000)] | None = Field(
+    any_of: Annotated[list[One], Field(fail_fast=True, min_length=1, max_length=1000)] | None = Field(
         default=None, description="Only ads with one of these values."
     )
-    none_of: Annotated[list[One], Field(min_length=1, max_length=1000)] | None = Field(
+    none_of: Annotated[list[One], Field(fail_fast=True, min_length=1, max_length=1000)] | None = Field(
         default=None, description="Only ads with none of these values."
     )
 
@@ -64,10 +83,10 @@ class RankRequest(Incoming):
     deadline_ms: Annotated[int, Field(ge=1, le=60_000)] | None = Field(
         default=None, description="Budget. A stage that would miss it is left out and named in `degraded`."
     )
-    candidates: Annotated[list[Id], Field(min_length=1, max_length=100_000)] | None = Field(
+    candidates: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=100_000)] | None = Field(
         default=None, description="Rank these ads only; retrieval is left out. At most ADRANK_MAX_CANDIDATES."
     )
-    filters: Annotated[dict[ShortText, Filter], Field(max_length=64)] = Field(
+    filters: Annotated[dict[ShortText, Filter], Field(max_length=64), at_most(64)] = Field(
         default={}, description="Conditions by ad field, all of which must hold. /v1/bundles names the fields offered."
     )
     user: Given | None = Field(default=None, description="User features sent along.")
@@ -78,7 +97,7 @@ class ScoreRequest(Incoming):
 
     user_id: Id = Field(description="Anybody.")
     context: Values = Field(default={}, description="Raw context values by field.")
-    ads: Annotated[list[Id], Field(min_length=1, max_length=100_000)] = Field(
+    ads: Annotated[list[Id], Field(fail_fast=True, min_length=1, max_length=100_000)] = Field(
         description="Ads to score, answered in this order, duplicates included. At most ADRANK_MAX_CANDIDATES."
     )
     deadline_ms: Annotated[int, Field(ge=1, le=60_000)] | None = Field(default=None, description="Budget.")
@@ -91,7 +110,7 @@ class EventIn(Incoming):
     user_id: Id = Field(description="Who.")
     kind: ShortText = Field(description="click, impression, or another kind the bundle's histories are made of.")
     ad_id: Id | None = Field(default=None, description="The ad, for histories of ads.")
-    values: Annotated[list[One], Field(min_length=1, max_length=100)] | None = Field(
+    values: Annotated[list[One], Field(fail_fast=True, min_length=1, max_length=100)] | None = Field(
         default=None, description="The values, for histories that hold values instead of ads."
     )
     time_ms: Annotated[int, Field(ge=0, le=2**53)] | None = Field(default=None, description="Unix milliseconds; now.")
@@ -100,7 +119,7 @@ class EventIn(Incoming):
 class EventsRequest(Incoming):
     """Appended to the users' histories, all or none."""
 
-    events: Annotated[list[EventIn], Field(min_length=1, max_length=100_000)] = Field(
+    events: Annotated[list[EventIn], Field(fail_fast=True, min_length=1, max_length=100_000)] = Field(
         description="In order of time. At most ADRANK_MAX_EVENTS."
     )
 

@@ -92,7 +92,6 @@ def _run_workers(settings: Settings, listener: socket.socket, announce: Callable
     worker loads its own. They read their settings from the environment and share a folder for metrics."""
     with tempfile.TemporaryDirectory(prefix="adrank-metrics-", ignore_cleanup_errors=True) as shared:
         os.environ |= to_environment(settings) | {SHARED_DIR: shared}
-        listener.listen(BACKLOG)  # from here on requests wait for the first worker instead of being refused
         announce()
         uvicorn.run(
             "service.app:app_from_environment",
@@ -118,7 +117,8 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound before anything is loaded: a port that is taken is said at once."""
+    """A socket that listens before anything is loaded: a port that is taken is said at once. Requests that come during
+    the start wait for it."""
     listener = None
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -128,6 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
         # set it; an answer's second packet then waited 40 ms for the client's delayed acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)  # two processes may bind one port, but only one of them may listen
         listener.set_inheritable(True)
     except OSError as error:
         if listener is not None:

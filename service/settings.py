@@ -58,13 +58,21 @@ class Settings(BaseSettings):
         gt=0,
         description="Longest wait for one Redis answer, connection or free connection. Below features_timeout_ms.",
     )
+    events_timeout_ms: float = Field(
+        1000,
+        gt=0,
+        description="The same for a batch of events, which has more to do than a read. Not below redis_timeout_ms.",
+    )
     redis_url: str | None = Field(
         None,
         description="redis://host:port/db of the feature store. Without it the bundle's own demo users are served.",
     )
     redis_prefix: str = Field("adrank:user:", description="What the keys of users start with, to share a Redis safely.")
     redis_pool_size: int = Field(
-        32, ge=1, le=10_000, description="Connections one process opens at most: Redis has a limit of its own over all."
+        32,
+        ge=1,
+        le=10_000,
+        description="Connections one process opens at most to read, and as many to write: Redis has a limit over all.",
     )
     redis_ttl_s: int = Field(
         0, ge=0, description="Users that do nothing for so long are forgotten; 0 keeps them forever."
@@ -87,6 +95,11 @@ class Settings(BaseSettings):
         le=10_000,
         description="Events kept of one kind and user. At least the longest history of the bundle.",
     )
+    max_record_bytes: int = Field(
+        262_144,
+        ge=1024,
+        description="Larger records are not read, the user counts as unknown; appending drops the oldest events.",
+    )
     embedded_users: int = Field(
         100_000,
         ge=1,
@@ -97,7 +110,7 @@ class Settings(BaseSettings):
         64, ge=1, description="Requests accepted at the same time by one process; more get 429 before they are read."
     )
     max_body_bytes: int = Field(
-        1_048_576, ge=1024, description="Larger bodies are refused unread. 2,000 ids of 128 characters take 0.3 MB."
+        393_216, ge=1024, description="Larger bodies are refused unread. 2,000 ids of 128 characters take 0.3 MB."
     )
     body_timeout_ms: int = Field(
         5000,
@@ -135,6 +148,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"redis_timeout_ms is {self.redis_timeout_ms:g}, it must be below features_timeout_ms, "
                 f"{self.features_timeout_ms:g}"
+            )
+        if self.events_timeout_ms < self.redis_timeout_ms:
+            raise ValueError(
+                f"events_timeout_ms is {self.events_timeout_ms:g}, it must not be below redis_timeout_ms, "
+                f"{self.redis_timeout_ms:g}"
             )
         if not self.features_timeout_ms < self.default_deadline_ms:
             raise ValueError(

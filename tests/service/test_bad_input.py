@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from service.app import create_app
+from service.errors import InvalidRequestError
 from service.loading import load_bundle
+from service.problem import parse
 from service.registry import LoadedBundle
+from service.schemas import EventsRequest, RankRequest, ScoreRequest
 from tests.service.conftest import call, client_of
 from tests.service.world import settings_for
 
@@ -252,3 +256,48 @@ def test_any_bytes_are_answered(folder: Path, loaded: LoadedBundle) -> None:
                 assert answer.json()["error"]["message"]
 
     asyncio.run(scenario())
+
+
+FULL = 393_216
+WORST: list[tuple[type[Any], str, str, str]] = [
+    (RankRequest, '{"user_id":1,"candidates":[', "[]", "]}"),
+    (RankRequest, '{"user_id":1,"context":{"a":[', "[]", "]}}"),
+    (RankRequest, '{"user_id":1,"filters":{"a":{"any_of":[', "{}", "]}}}"),
+    (RankRequest, '{"user_id":1,"user":{"history":{"a":[', "[[]]", "]}}}"),
+    (ScoreRequest, '{"user_id":1,"ads":[', "[]", "]}"),
+    (EventsRequest, '{"events":[', "{}", "]}"),
+    (EventsRequest, '{"events":[{"values":[', "[]", "]}]}"),
+]
+
+
+@pytest.mark.parametrize(("model", "head", "element", "end"), WORST)
+def test_a_list_of_wrong_elements_has_few_errors(model: type[Any], head: str, element: str, end: str) -> None:
+    count = (FULL - len(head) - len(end)) // (len(element) + 1)
+    body = (head + ",".join([element] * count) + end).encode()
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate_json(body)
+    assert caught.value.error_count() < 20
+    with pytest.raises(InvalidRequestError) as named:
+        parse(model, body)
+    assert named.value.field is not None
+
+
+def test_an_object_of_unknown_keys_is_not_listed() -> None:
+    body = json.dumps({"user_id": 1} | {f"k{i}": 1 for i in range(5000)}).encode()
+    with pytest.raises(InvalidRequestError, match="wrong in 5000 places"):
+        parse(RankRequest, body)
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "most"),
+    [
+        ({"context": {str(i): {} for i in range(9000)}}, "context", 256),
+        ({"filters": {str(i): 1 for i in range(9000)}}, "filters", 64),
+        ({"user": {"history": {str(i): [[{}]] for i in range(9000)}}}, "user.history", 64),
+    ],
+)
+def test_a_large_object_is_refused_before_its_values(more: dict[str, Any], field: str, most: int) -> None:
+    body = json.dumps({"user_id": 1} | more).encode()
+    with pytest.raises(InvalidRequestError) as caught:
+        parse(RankRequest, body)
+    assert (caught.value.field, caught.value.bound) == (field, f"length at most {most}")

@@ -1,7 +1,7 @@
 """/v1/events: what users do, seen by the next request; the same with both stores."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 from bundle.folder import Bundle
 from bundle.record import Event, UserRecord
 from service.app import create_app
+from service.errors import StoreError
+from service.features import EmbeddedStore
 from service.settings import Settings
 from tests.service.conftest import RedisServer, client_of
 from tests.service.world import common_of, expected_pctr, settings_for
@@ -111,5 +113,33 @@ def test_only_the_last_events_are_kept(make: Make, bundle: Bundle) -> None:
             rows = np.array([bundle.ads.index.id_of(ad) for ad in (1001, 1002)])
             expected = expected_pctr(bundle, common_of(bundle, record, CONTEXT), rows)
             np.testing.assert_allclose(await scores(client, "max", [1001, 1002]), expected, atol=1e-6)
+
+    asyncio.run(scenario())
+
+
+class LateStore(EmbeddedStore):
+    """Answers no write in time; counts one record started anew when it is told to work."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, 10, 10)
+        self.late = True
+
+    async def append(self, events: Mapping[str, bytes]) -> int:
+        if self.late:
+            raise StoreError("timeout")
+        return 1
+
+
+def test_a_late_store_is_unknown_and_a_record_started_anew_is_counted(folder: Path) -> None:
+    async def scenario() -> None:
+        store = LateStore()
+        body = {"events": [{"user_id": 1, "kind": "click", "ad_id": 1000}]}
+        async with client_of(create_app(settings_for(folder), store=store)) as client:
+            late = await client.post("/v1/events", json=body)
+            assert late.status_code == 503
+            assert "it is not known whether it took the events" in late.json()["error"]["message"]
+            store.late = False
+            assert (await client.post("/v1/events", json=body)).status_code == 200
+            assert "adrank_records_started_anew_total 1.0" in (await client.get("/metrics")).text
 
     asyncio.run(scenario())

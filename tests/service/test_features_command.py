@@ -48,9 +48,19 @@ def test_users_come_from_a_file(tmp_path: Path, redis_server: RedisServer, capsy
     [
         ("{", "line 2: not a user's record"),
         ('{"profile": {}}', "line 2: not a user's record: KeyError('user_id')"),
-        ('{"user_id": 1, "evnets": []}', "line 2: unknown keys ['evnets']"),
+        ('{"user_id": 1, "evnets": []}', "unknown keys ['evnets']"),
         ('{"user_id": 1, "events": [["click"]]}', "line 2: not a user's record"),
         ("[1]", "line 2"),
+        ("[]", "line 2: not a user's record: TypeError('an object is expected, not list')"),
+        ('""', "line 2: not a user's record: TypeError('an object is expected, not str')"),
+        ('{"user_id": 1, "events": [["click", 1e400, 5]]}', "line 2: not a user's record: OverflowError"),
+        ('{"user_id": 1, "profile": {"age": 1e400}}', "line 2: not a user's record: RecordError"),
+        (
+            '{"user_id": null}',
+            "line 2: not a user's record: TypeError('user_id is a whole number or a text, not None')",
+        ),
+        ('{"user_id": ["x"]}', "line 2: not a user's record"),
+        (r'{"user_id": "\ud800"}', "line 2: not a user's record"),
     ],
 )
 def test_a_wrong_line_is_named(
@@ -61,6 +71,7 @@ def test_a_wrong_line_is_named(
     code, _, err = run(capsys, "load", "--redis", redis_server.url, "--prefix", "wrong:", "--file", str(path))
     assert code == 2
     assert words in err
+    assert "Traceback" not in err
 
 
 def test_what_is_missing_is_said(

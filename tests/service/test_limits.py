@@ -23,7 +23,7 @@ class WaitingStore(EmbeddedStore):
     """Answers when it is told to."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None, 10, 10)
+        super().__init__(lambda: None, 10, 10, 10_000)
         self.go_on = asyncio.Event()
         self.waiting = 0
 
@@ -37,7 +37,7 @@ class BrokenStore(EmbeddedStore):
     """Fails in a way nobody thought of."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None, 10, 10)
+        super().__init__(lambda: None, 10, 10, 10_000)
 
     async def get(self, user_id: str) -> bytes | None:
         raise ZeroDivisionError("secret detail")
@@ -47,7 +47,7 @@ class FailingStore(EmbeddedStore):
     """Fails as stores do."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None, 10, 10)
+        super().__init__(lambda: None, 10, 10, 10_000)
 
     async def get(self, user_id: str) -> bytes | None:
         raise StoreError("store unavailable")
@@ -212,5 +212,40 @@ def test_the_same_times_are_in_answer_header_and_metrics(folder: Path, loaded: L
             assert f'adrank_stage_seconds_count{{stage="{name}"}} 1.0' in text
         assert 'adrank_request_seconds_count{route="/v1/rank"} 1.0' in text
         assert 'adrank_users_total{user="known"} 1.0' in text
+
+    call(settings_for(folder), scenario, loaded)
+
+
+def test_a_caller_that_does_not_read_gives_its_place_back(folder: Path, loaded: LoadedBundle) -> None:
+    async def scenario() -> None:
+        app = create_app(settings_for(folder, max_in_flight=1), loaded)
+        async with client_of(app) as client:
+            stuck = asyncio.Event()
+
+            async def receive() -> dict[str, object]:
+                return {"type": "http.request", "body": json.dumps(ASK).encode(), "more_body": False}
+
+            async def never_read(message: object) -> None:
+                stuck.set()
+                await asyncio.sleep(60)
+
+            scope = {"type": "http", "method": "POST", "path": "/v1/rank", "headers": [], "query_string": b""}
+            task = asyncio.create_task(app(scope, receive, never_read))
+            await stuck.wait()
+            assert "adrank_in_flight_requests 0.0" in (await client.get("/metrics")).text
+            for _ in range(2):
+                assert (await client.post("/v1/rank", json=ASK)).status_code == 200
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert "adrank_in_flight_requests 0.0" in (await client.get("/metrics")).text
+
+    asyncio.run(scenario())
+
+
+def test_a_slash_too_many_is_an_unknown_route(folder: Path, loaded: LoadedBundle) -> None:
+    async def scenario(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v1/rank/", json=ASK)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "unknown_route"
 
     call(settings_for(folder), scenario, loaded)

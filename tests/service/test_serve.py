@@ -167,3 +167,12 @@ def test_connections_do_not_wait_for_acknowledgements() -> None:
             accepted, _ = listener.accept()
             with accepted:
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+def test_a_second_service_on_the_port_fails_before_it_loads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with _listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        assert main(["--bundle", str(folder), "--port", str(port)]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"adrank serve: cannot listen on 127.0.0.1:{port}: Address already in use"
+    )

@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from bundle.folder import Bundle
 from bundle.record import Event, UserRecord, pack, pack_events, trim, unpack
 from service.errors import SettingsError, StoreError
-from service.features import EmbeddedStore, FeatureStore
+from service.features import EmbeddedStore, FeatureStore, fitted
 from service.redis_store import RedisStore
 from tests.service.conftest import RedisServer, free_port
 from tests.service.world import demo_records
@@ -20,6 +21,7 @@ counter = iter(range(10_000))
 
 def redis_store(url: str, **changed: Any) -> RedisStore:
     values: dict[str, Any] = {"timeout_s": 2.0, "pool_size": 8, "history_limit": LIMIT, "prefix": f"t{next(counter)}:"}
+    values |= {"write_timeout_s": changed.get("timeout_s", 2.0), "max_record_bytes": 10_000}
     return RedisStore(url, **(values | changed))
 
 
@@ -30,7 +32,7 @@ def run(request: pytest.FixtureRequest, bundle: Bundle) -> Callable[[Callable[[F
     async def with_store(scenario: Callable[[FeatureStore], Awaitable[None]]) -> None:
         store: FeatureStore
         if request.param == "embedded":
-            store = EmbeddedStore(lambda: bundle.users, LIMIT, 100)
+            store = EmbeddedStore(lambda: bundle.users, LIMIT, 100, 10_000)
         else:
             server: RedisServer = request.getfixturevalue("redis_server")
             redis = redis_store(server.url)
@@ -123,7 +125,7 @@ def test_users_with_odd_names(run: Run) -> None:
 
 def test_the_embedded_store_forgets_who_acted_least_recently(bundle: Bundle) -> None:
     async def scenario() -> None:
-        store = EmbeddedStore(lambda: bundle.users, LIMIT, 2)
+        store = EmbeddedStore(lambda: bundle.users, LIMIT, 2, 10_000)
         for name in ("x", "y", "x", "z"):
             await store.append({name: pack_events([click(1)])})
         assert await store.get("y") is None
@@ -165,3 +167,64 @@ def test_an_address_that_is_none_is_refused() -> None:
         redis_store("redis://me:secret@host:port/0")
     assert "//...@host:port" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["?socket_timeout=60", "?protocol=3", "#x"])
+def test_an_address_with_options_is_refused(end: str) -> None:
+    with pytest.raises(SettingsError, match="options after the database are not taken"):
+        redis_store("redis://127.0.0.1:1/0" + end)
+
+
+def test_a_database_that_is_no_number_is_refused() -> None:
+    with pytest.raises(SettingsError, match="the database is a number, not 'users'"):
+        redis_store("redis://127.0.0.1:1/users")
+
+
+def test_a_batch_with_one_impossible_user_changes_nothing(redis_server: RedisServer) -> None:
+    async def scenario() -> None:
+        store = redis_store(redis_server.url)
+        redis: Any = Redis.from_url(redis_server.url)
+        await redis.rpush(store._prefix + "list", "x")
+        with pytest.raises(StoreError, match="store unavailable"):
+            await store.append({"before": pack_events([click(1)]), "list": pack_events([click(2)])})
+        assert await store.get("before") is None
+        await redis.aclose()
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("value", [b"", b"[]\n", b"{}", b'{}\n["click",1,2]', b"{" + b" " * 10_000 + b"}\n"])
+def test_events_start_an_unreadable_record_anew(redis_server: RedisServer, value: bytes) -> None:
+    async def scenario() -> None:
+        store = redis_store(redis_server.url)
+        await store.put([("broken", value), ("whole", b"{}\n")])
+        assert await store.append({"broken": pack_events([click(1)]), "whole": pack_events([click(2)])}) == 1
+        assert unpack(await store.get("broken") or b"") == UserRecord({}, (click(1),))
+        assert unpack(await store.get("whole") or b"") == UserRecord({}, (click(2),))
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_record_stays_below_its_bytes(run: Run) -> None:
+    async def scenario(store: FeatureStore) -> None:
+        searches = [Event(f"kind{i}", i, ("x" * 900,)) for i in range(30)]
+        written = pack(demo_records()["anna"])
+        for each in searches:
+            await store.append({"anna": pack_events([each])})
+            written = fitted(trim(written + pack_events([each]), LIMIT), 10_000)
+        assert await store.get("anna") == written
+        assert 9_000 < len(written) <= 10_000
+        record = unpack(written)
+        assert record.profile == demo_records()["anna"].profile
+        assert list(record.events) == searches[-len(record.events) :]
+
+    run(scenario)
+
+
+def test_a_profile_stays_whatever_its_size() -> None:
+    for most in range(20):
+        assert fitted(b"{}\n[1]\n[22]\n", most) == b"{}\n" + (
+            b"[1]\n[22]\n" if most >= 12 else b"[22]\n" if most >= 8 else b""
+        )

@@ -16,10 +16,11 @@ class FlakyStore(EmbeddedStore):
     """Works until `broken` or `slow` is set."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: None, 10, 10)
+        super().__init__(lambda: None, 10, 10, 10_000)
         self.broken = False
         self.slow = False
         self.reads = 0
+        self.empty = False
 
     async def get(self, user_id: str) -> bytes | None:
         self.reads += 1
@@ -27,7 +28,7 @@ class FlakyStore(EmbeddedStore):
             await asyncio.sleep(10)
         if self.broken:
             raise StoreError("store unavailable")
-        return pack(RECORD)
+        return None if self.empty else pack(RECORD)
 
 
 class Clock:
@@ -43,7 +44,15 @@ class Clock:
 def reader(store: FlakyStore, **changed: float) -> UserReader:
     values = {"timeout_s": 0.05, "copies": 0, "copy_seconds": 60.0, "failures": 1000} | changed
     breaker = Breaker(int(values["failures"]), 1.0)
-    return UserReader(store, breaker, Metrics(), values["timeout_s"], int(values["copies"]), values["copy_seconds"])
+    return UserReader(
+        store,
+        breaker,
+        Metrics(),
+        values["timeout_s"],
+        int(values["copies"]),
+        values["copy_seconds"],
+        int(values.get("max_record_bytes", 1000)),
+    )
 
 
 def test_a_copy_is_used_while_it_is_fresh() -> None:
@@ -104,6 +113,41 @@ def test_requests_that_are_late_themselves_do_not_open_the_breaker() -> None:
             assert (await users.read("x", 0.0)).degraded == "user_features: timeout"
         store.slow = False
         assert (await users.read("x", 1.0)).known
+
+    asyncio.run(scenario())
+
+
+def test_short_deadlines_do_not_hide_a_dead_store_from_the_breaker() -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        users = reader(store, failures=2)
+        store.slow = True
+        for _ in range(4):
+            await users.read("x", 0.04)  # 20 ms of 50
+        assert store.reads == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_user_the_store_forgot_leaves_no_copy() -> None:
+    async def scenario() -> None:
+        store = FlakyStore()
+        users = reader(store, copies=10)
+        assert (await users.read("x", 1.0)).known
+        store.empty = True
+        assert not (await users.read("x", 1.0)).known
+        store.broken = True
+        assert not (await users.read("x", 1.0)).known
+
+    asyncio.run(scenario())
+
+
+def test_a_large_record_is_not_read() -> None:
+    async def scenario() -> None:
+        size = len(pack(RECORD))
+        assert (await reader(FlakyStore(), max_record_bytes=size).read("x", 1.0)).known
+        found = await reader(FlakyStore(), max_record_bytes=size - 1).read("x", 1.0)
+        assert (found.known, found.degraded) == (False, "user_features: unreadable")
 
     asyncio.run(scenario())
 
