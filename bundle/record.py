@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.encoding import Encoder, Float32, Int64
+from bundle.encoding import Encoder, Int64
 from bundle.errors import RecordError
 from bundle.schema import HistorySpec
 from bundle.vocabulary import Vocabulary
@@ -140,8 +140,3 @@ def encode_history(
         for e in mine
     ]
     return np.array(encoded, dtype=np.int64)
-
-
-def encode_profile(encoder: Encoder, record: UserRecord) -> tuple[Int64, Float32]:
-    """The user side of a record."""
-    return encoder.encode_one(encoder.schema.user, record.profile)

@@ -12,7 +12,6 @@ from bundle.record import (
     Event,
     UserRecord,
     encode_history,
-    encode_profile,
     pack,
     pack_events,
     trim,
@@ -173,5 +172,7 @@ def test_a_history_of_raw_values_is_encoded_by_the_vocabularies() -> None:
 
 
 def test_a_profile_is_encoded_as_the_user_side() -> None:
-    ids, numbers = encode_profile(small.ENCODER, UserRecord({"city": "Ulm", "age": 60, "shoe size": 44}))
+    ids, numbers = small.ENCODER.encode_one(
+        small.SCHEMA.user, UserRecord({"city": "Ulm", "age": 60, "shoe size": 44}).profile
+    )
     assert (ids.tolist(), numbers.tolist()) == ([3], [2.0])

@@ -30,7 +30,7 @@ from bundle.manifest import (
     Stages,
     TensorSpec,
 )
-from bundle.record import Event, UserRecord, encode_history, encode_profile, pack
+from bundle.record import Event, UserRecord, encode_history, pack
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, HistorySpec, Kind, Side
 from bundle.vocabulary import Vocabulary
 from service.settings import Settings
@@ -151,7 +151,7 @@ def demo_records() -> dict[str, UserRecord]:
 
 def common_of(bundle: Bundle, record: UserRecord, context: dict[str, object]) -> Common:
     """The encoded common features, as the contract's own functions give them."""
-    user, user_numbers = encode_profile(bundle.encoder, record)
+    user, user_numbers = bundle.encoder.encode_one(SCHEMA.user, record.profile)
     ids, numbers = bundle.encoder.encode_one(SCHEMA.context, context)
     histories = {
         h.name: encode_history(bundle.encoder, h, record.events, bundle.ads.index, bundle.ads.fields)

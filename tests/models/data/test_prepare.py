@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from bundle.encoding import Encoder
-from bundle.record import encode_history, encode_profile
+from bundle.record import encode_history
 from models.data import prepare as prepare_module
 from models.data.prepare import ensure_prepared, prepare
 from models.data.prepared import SPLITS, PreparedData, open_prepared
@@ -318,7 +318,7 @@ def test_a_stored_user_is_encoded_as_the_next_request_would_be(tmp_path: Path) -
     assert len(rows) == len(users)
     for row in rows:
         record = stored[names[row["user"]]]
-        assert encode_profile(encoder, record)[0].tolist() == row["user_ids"]
+        assert encoder.encode_one(encoder.schema.user, record.profile)[0].tolist() == row["user_ids"]
         for history in without.schema.histories:
             online = encode_history(encoder, history, record.events, without.ads.index, without.ads.fields)
             offline = without.ads.fields[row[f"history_{history.name}"]][:, without.schema.history_columns(history)]
