@@ -17,6 +17,7 @@ COMMANDS = {
     "bundle": ("bundle.command", "show or verify a bundle"),
     "features": ("service.features_command", "load users' features into Redis"),
     "serve": ("service.serve", "serve a bundle over HTTP"),
+    "bench": ("benchmarks.command", "measure, against plain baselines and peers"),
 }
 
 

@@ -1,6 +1,7 @@
 """Offline: checkpoints in, a proved bundle out.
 
 din_graph.py     DIN for one request: user side once, candidates innermost
+column_attention.py  its activation unit;   columns.py  its activations
 dqm_graph.py     the query vector of one request
 to_onnx.py       a serving module -> ONNX file and its interface
 matching.py      faiss index over the ad vectors, posting lists

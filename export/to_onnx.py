@@ -16,8 +16,9 @@ OPSET = 18
 TYPES: dict[int, str] = {onnx.TensorProto.INT64: "int64", onnx.TensorProto.FLOAT: "float32"}
 Axes = tuple[str | int, ...]
 
-SAMPLE = 3
-"""Length of the varying axes in the traced example; anything above 1, which would be taken as fixed."""
+SAMPLE = 67
+"""Length of the varying axes in the traced example. 1 would be taken as fixed, and so would lengths derived from it:
+the attention cuts histories into up to 25 blocks (export/column_attention.py), of which 67 is no multiple."""
 
 
 def common_inputs(schema: FeatureSchema) -> dict[str, Axes]:

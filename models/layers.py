@@ -77,7 +77,10 @@ class SideEncoder(nn.Module):
 
     def forward(self, arena: Arena, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
         """[..., dimension] of ids [..., columns] and numbers [..., number columns]."""
-        embedded = arena(ids, self.offsets)
+        return self.joined(arena(ids, self.offsets), ids, numbers)
+
+    def joined(self, embedded: Tensor, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """The same of embeddings [..., columns, d] that were looked up already."""
         if any(width > 1 for width in self.widths):
             pieces = []
             for width, values, id_group in zip(

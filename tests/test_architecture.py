@@ -10,7 +10,7 @@ import pytest
 import adrank
 
 ROOT = Path(adrank.__file__).parent
-FOLDERS = ("bundle", "service", "models", "export", "tests")
+FOLDERS = ("bundle", "service", "models", "export", "benchmarks", "tests")
 LONGEST = 400
 
 
@@ -21,8 +21,8 @@ def sources() -> list[Path]:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("bundle", "torch onnx onnxruntime fastapi redis polars pyarrow faiss service models export"),
-        ("service", "torch onnx polars pyarrow sklearn scipy pandas models export"),
+        ("bundle", "torch onnx onnxruntime fastapi redis polars pyarrow faiss service models export benchmarks"),
+        ("service", "torch onnx polars pyarrow sklearn scipy pandas models export benchmarks"),
         ("models", "fastapi uvicorn redis onnxruntime service export"),
         ("export", "fastapi uvicorn redis service"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from adrank import COMMANDS
 from tests.docs.pages import CODE, LINK, PAGES, ROOT, anchors, blocks, commands, name_of, prose
 
-OURS = ("bundle", "models", "export", "service", "tests", "docs", ".ci")
+OURS = ("bundle", "models", "export", "service", "benchmarks", "tests", "docs", ".ci")
 PATH = re.compile(rf"(?:{'|'.join(map(re.escape, OURS))})/[\w./-]*")
 FORBIDDEN = re.compile(r"/(work|tmp|root|home)/|TODO|FIXME|@@")
 TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
@@ -19,7 +19,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 def test_the_pages_are_there() -> None:
     found = {name_of(page) for page in PAGES}
-    wanted = {"architecture", "bundle", "data", "models", "api", "operations"}
+    wanted = {"architecture", "bundle", "data", "models", "api", "operations", "performance"}
     assert found >= {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{name}.md" for name in wanted)}
 
 

@@ -23,14 +23,18 @@ ACTIVATIONS = ("dice", "prelu", "sigmoid", "relu")
 ATTENTIONS = ("sum", "softmax")
 
 
-def trained(attention: str, activation: str, seed: int = 0) -> Din:
+UNITS = ((6, 3), (16, 8), (80, 40))
+"""The last two are cut into 2 and 10 blocks of behaviours."""
+
+
+def trained(attention: str, activation: str, seed: int = 0, hidden: tuple[int, int] = (6, 3)) -> Din:
     torch.manual_seed(seed)
     config = DinConfig.model_validate(
         {
             "kind": "din",
             "embedding": 4,
             "attention": attention,
-            "attention_hidden": (6, 3),
+            "attention_hidden": hidden,
             "attention_activation": activation,
             "activation": activation,
             "hidden": (8, 5),
@@ -69,15 +73,16 @@ def feeds(batch: Batch) -> Feeds:
 @given(
     attention=st.sampled_from(ATTENTIONS),
     activation=st.sampled_from(ACTIVATIONS),
+    hidden=st.sampled_from(UNITS),
     length=st.integers(1, 60),
     filled=st.floats(0, 1),
     candidates=st.integers(1, 90),
     seed=st.integers(0, 1000),
 )
 def test_equals_the_tiled_network(
-    attention: str, activation: str, length: int, filled: float, candidates: int, seed: int
+    attention: str, activation: str, hidden: tuple[int, int], length: int, filled: float, candidates: int, seed: int
 ) -> None:
-    din = trained(attention, activation, seed)
+    din = trained(attention, activation, seed, hidden)
     batch = request(length, round(filled * length), candidates, seed)
     with torch.no_grad():
         expected, found = din(batch), DinServing(din)(feeds(batch))
@@ -88,16 +93,20 @@ def test_equals_the_tiled_network(
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_onnx_file_computes_the_same(attention: str, activation: str, tmp_path: Path) -> None:
-    din = trained(attention, activation)
+@pytest.mark.parametrize(
+    ("activation", "hidden"), [*((each, (6, 3)) for each in ACTIVATIONS), *(("dice", each) for each in UNITS[1:])]
+)
+def test_the_onnx_file_computes_the_same(
+    attention: str, activation: str, hidden: tuple[int, int], tmp_path: Path
+) -> None:
+    din = trained(attention, activation, hidden=hidden)
     path = tmp_path / "din.onnx"
     inputs = common_inputs(SCHEMA) | candidate_inputs(SCHEMA)
     spec = export_graph(DinServing(din), inputs, ["logits"], path)
     assert {each.name: each.shape for each in spec.inputs} == inputs
     assert [(each.name, each.shape) for each in spec.outputs] == [("logits", ("ads",))]
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for length, real, candidates in ((1, 1, 1), (1, 0, 2), (50, 50, 200), (9, 4, 33)):
+    for length, real, candidates in ((1, 1, 1), (1, 0, 2), (50, 50, 200), (9, 4, 33), (41, 41, 7)):
         batch = request(length, real, candidates, seed=length)
         (found,) = session.run(None, {name: value.numpy() for name, value in feeds(batch).items()})
         with torch.no_grad():

@@ -1,0 +1,77 @@
+"""`adrank bench`: measure, print tables, write figures."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, cast
+
+from benchmarks.report import Report, where
+
+BENCHES = {
+    "din": ("benchmarks.din", "the fine-ranker: the usual export, ours, and the floor"),
+}
+"""name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""
+IN_ALL = ("din",)
+"""What `adrank bench all` runs: everything but the peers, which need installations of their own."""
+
+
+class Bench(Protocol):
+    """A module of BENCHES."""
+
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], Report]
+
+
+def main(argv: list[str]) -> int:
+    """Run one benchmark, or all; 0 when it was measured, 2 when something it needs is missing."""
+    arguments = parser().parse_args(argv)
+    place = where()
+    try:
+        report = arguments.run(arguments)
+    except (OSError, ValueError) as error:
+        print(f"adrank bench {arguments.bench}: {error}", file=sys.stderr)
+        return 2
+    print(report.text(place))
+    if arguments.json is not None:
+        report.save(arguments.json, place)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    result = argparse.ArgumentParser(prog="adrank bench", description=__doc__)
+    actions = result.add_subparsers(dest="bench", required=True, metavar="BENCH")
+    for name, (module, what) in BENCHES.items():
+        action = actions.add_parser(name, help=what, description=f"Measure {what}.")
+        bench = _load(module)
+        bench.add_arguments(action)
+        action.set_defaults(run=bench.run)
+        _common(action)
+    every = actions.add_parser("all", help="all but the peers", description=f"Measure {', '.join(IN_ALL)}.")
+    every.set_defaults(run=_all)
+    _common(every)
+    return result
+
+
+def _common(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--quick", action="store_true", help="a small version: fewer rounds, smaller catalogues")
+    action.add_argument("--json", type=Path, metavar="FILE", help="write figures, tables and curves there")
+
+
+def _all(arguments: argparse.Namespace) -> Report:
+    whole = Report("all")
+    for name in IN_ALL:
+        bench = _load(BENCHES[name][0])
+        own = argparse.ArgumentParser()
+        bench.add_arguments(own)
+        chosen = own.parse_args([])
+        chosen.quick = arguments.quick
+        print(f"bench {name} ...", file=sys.stderr)
+        whole.add(bench.run(chosen))
+    return whole
+
+
+def _load(module: str) -> Bench:
+    return cast(Bench, importlib.import_module(module))
