@@ -3,7 +3,7 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -11,9 +11,15 @@ from benchmarks.report import Report, where
 
 BENCHES = {
     "din": ("benchmarks.din", "the fine-ranker: the usual export, ours, and the floor"),
+    "cascade": ("benchmarks.cascade", "the whole funnel over 10^6 and 10^7 ads, in process"),
+    "features": ("benchmarks.features", "what it costs to know a user, with and without Redis"),
+    "memory": ("benchmarks.memory", "memory of 4 worker processes against that of one"),
+    "pictures": ("benchmarks.pictures", "nothing, but draw the curves that others saved"),
+    "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
+    "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""
-IN_ALL = ("din",)
+IN_ALL = ("din", "cascade", "features", "memory")
 """What `adrank bench all` runs: everything but the peers, which need installations of their own."""
 
 
@@ -26,7 +32,7 @@ class Bench(Protocol):
 
 def main(argv: list[str]) -> int:
     """Run one benchmark, or all; 0 when it was measured, 2 when something it needs is missing."""
-    arguments = parser().parse_args(argv)
+    arguments = parser(argv[:1]).parse_args(argv)
     place = where()
     try:
         report = arguments.run(arguments)
@@ -39,16 +45,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+def parser(names: Sequence[str] = tuple(BENCHES)) -> argparse.ArgumentParser:
+    """The command's arguments, with those of the named benchmarks; the libraries of others need not be there."""
     result = argparse.ArgumentParser(prog="adrank bench", description=__doc__)
     actions = result.add_subparsers(dest="bench", required=True, metavar="BENCH")
     for name, (module, what) in BENCHES.items():
         action = actions.add_parser(name, help=what, description=f"Measure {what}.")
-        bench = _load(module)
-        bench.add_arguments(action)
-        action.set_defaults(run=bench.run)
         _common(action)
+        if name in names:
+            bench = _load(module)
+            bench.add_arguments(action)
+            action.set_defaults(run=bench.run)
     every = actions.add_parser("all", help="all but the peers", description=f"Measure {', '.join(IN_ALL)}.")
     every.set_defaults(run=_all)
     _common(every)

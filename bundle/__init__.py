@@ -10,6 +10,7 @@ raw feature values through `bundle/encoding.py`, the only encoder there is.
     record.py      one user's stored features: profile and behaviour history, packed in bytes
     manifest.py    manifest.json: stages, graphs, files and their checksums
     folder.py      write, open and verify a bundle folder
+    precision.py   what a graph is stored and computed in, and how far that is from fp32
     golden.py      recorded inputs and outputs, replayed when a bundle is loaded
     command.py     adrank bundle show, adrank bundle verify
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bundle.errors import BundleError, ContractError
 from bundle.folder import Bundle, open_bundle
 from bundle.golden import GOLDEN, load_golden
-from bundle.manifest import Manifest, read_manifest
+from bundle.manifest import GraphSpec, Manifest, read_manifest
 from bundle.schema import FeatureSchema
 
 
@@ -50,8 +50,9 @@ def verified(folder: Path) -> Bundle:
     if len(golden) != announced:
         raise ContractError(f"{folder / GOLDEN}: {len(golden)} requests, the manifest says {announced}")
     stages = bundle.manifest.stages
-    for name in (stages.retrieval.index, stages.prerank.query.file, stages.finerank.graph.file):
-        if name not in bundle.manifest.files:
+    graphs = stages.prerank.query, stages.finerank.graph
+    for name in (name for graph in graphs for name in (graph.file, graph.weights)):
+        if name is not None and name not in bundle.manifest.files:
             raise ContractError(f"{folder}: the stages name {name!r}, which is not among the files")
     return bundle
 
@@ -64,14 +65,16 @@ def describe(manifest: Manifest) -> Iterator[str]:
     yield f"         {', '.join(f'{name} {version}' for name, version in sorted(made.versions.items()))}"
     bids = "with bids" if catalogue.has_bids else "without bids (every bid is 1)"
     yield f"ads      {catalogue.ads:,} {bids}, filters: {', '.join(catalogue.filters) or 'none'}"
+    yield f"         targeted by context: {', '.join(catalogue.targeting) or 'nothing'}"
     yield f"users    {manifest.users:,} demo users"
     yield from _features(manifest.features)
     yield "stages"
     posted = ", ".join(stages.retrieval.posting_fields) or "none"
-    yield f"  retrieval  keeps {stages.retrieval.keep:,}; nprobe {stages.retrieval.nprobe}, posting lists: {posted}"
+    yield f"  retrieval  keeps {stages.retrieval.keep:,}; {stages.retrieval.cells:,} cells, posting lists: {posted}"
     yield f"  qscore     keeps {stages.qscore.keep:,}"
-    yield f"  prerank    keeps {stages.prerank.keep:,}; {stages.prerank.model}, dimension {stages.prerank.dimension}"
-    yield f"  finerank   keeps {stages.finerank.keep:,}; {stages.finerank.model}"
+    pre, fine = stages.prerank, stages.finerank
+    yield f"  prerank    keeps {pre.keep:,}; {pre.model}, dimension {pre.dimension}, {_shown(pre.query)}"
+    yield f"  finerank   keeps {fine.keep:,}; {fine.model}, {_shown(fine.graph)}"
     yield "quality on the test split"
     names = sorted({name for metrics in manifest.quality.values() for name in metrics})
     widths = [max(12, len(name) + 2) for name in names]
@@ -113,6 +116,14 @@ def _features(schema: FeatureSchema) -> Iterator[str]:
             f"  history  {history.name}: the last {history.max_length} {what} by {', '.join(history.fields)}, "
             f"appended by {', '.join(history.events)}"
         )
+
+
+def _shown(graph: GraphSpec) -> str:
+    """What a graph is stored and computed in, and how far that is from fp32."""
+    precision = graph.precision
+    dense = f"{precision.dense} products" + (f" ({count})" if (count := len(precision.int8_nodes)) else "")
+    off = f", pCTR off by {precision.deviation.pctr_share:.2%}" if precision.deviation else ""
+    return f"{precision.tables} tables, {dense}{off}"
 
 
 def _row(name: str, cells: list[str], widths: list[int]) -> str:

@@ -6,13 +6,15 @@
 
 Array files, one row an ad after two reserved rows (0 padding, 1 unknown):
 
-    ads/ids.npy       external ids, sorted: a Vocabulary of n ads, whose ids are the rows of all other arrays
+    ads/ids.npy       external ids, sorted; ads/rows.npy and ads/places.npy lead from there to rows and back, see
+                      ad_index.py. Rows are in the order of cells.
     ads/fields.npy    int32[n + 2, id columns]     ads/numbers.npy  float32[n + 2, number columns]
     ads/bids.npy      float32[n + 2]               ads/qscores.npy  float32[n + 2]
-    ads/vectors.npy   float32[n + 2, dimension]
-    filters/F.codes.npy int32[n + 2] and filters/F.values.npy   raw values a request may filter by
+    ads/vectors.npy   int8[n + 2, dimension]       ads/scales.npy   float32[n + 2]; see ad_vectors.py
+    filters/F.*.npy   the ads with each raw value of ad field F, which requests may filter by; see row_sets.py
+    targeting/F.*.npy the ads that may be shown for each value of the request's context field F
     postings/F.rows.npy and postings/F.offsets.npy              rows of the ads with each value of field F
-    retrieval/index.faiss   over the vectors of all ads; the labels it returns are rows
+    cells/*.npy       which rows lie near each other, see cells.py
     users/…           packed features of demo users, see DemoUsers
 """
 
@@ -23,14 +25,19 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bundle.ad_index import AdIndex
+from bundle.ad_vectors import AdVectors
+from bundle.arrays import load_array
+from bundle.cell_files import load_cells
+from bundle.cells import Cells
 from bundle.encoding import Encoder
 from bundle.errors import ContractError, IntegrityError
 from bundle.manifest import MANIFEST, FileEntry, Manifest, read_manifest
+from bundle.row_sets import RowSets, load_row_sets
 from bundle.schema import FIRST_KNOWN
 from bundle.vocabulary import Vocabulary
 
@@ -39,20 +46,17 @@ from bundle.vocabulary import Vocabulary
 class Ads:
     """The catalogue's arrays; see the head of this file for shapes."""
 
-    index: Vocabulary
+    index: AdIndex
     fields: npt.NDArray[np.int32]
     numbers: npt.NDArray[np.float32]
     bids: npt.NDArray[np.float32]
     qscores: npt.NDArray[np.float32]
-    vectors: npt.NDArray[np.float32]
+    vectors: AdVectors
 
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Raw values of one ad field: codes[row] is the id of the ad's value in `values`."""
-
-    codes: npt.NDArray[np.int32]
-    values: Vocabulary
+    def worth(self, rows: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
+        """Qscore × bid of these rows, float32[n]: what matching and Qscore go by."""
+        worth: npt.NDArray[np.float32] = self.qscores[rows] * self.bids[rows]
+        return worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,9 @@ class Bundle:
     manifest: Manifest
     encoder: Encoder
     ads: Ads
-    filters: dict[str, Filter]
+    cells: Cells
+    filters: dict[str, RowSets]
+    targeting: dict[str, RowSets]
     postings: dict[str, Postings]
     users: DemoUsers | None
 
@@ -153,26 +159,23 @@ def open_bundle(folder: Path, *, verify: bool = True) -> Bundle:
     if verify:
         verify_files(folder, manifest)
     vocabularies = {p.stem: Vocabulary.load(p) for p in sorted((folder / "vocabulary").glob("*.npy"))}
-    ads = Ads(
-        index=Vocabulary.load(folder / "ads/ids.npy"),
-        fields=_load(folder / "ads/fields.npy"),
-        numbers=_load(folder / "ads/numbers.npy"),
-        bids=_load(folder / "ads/bids.npy"),
-        qscores=_load(folder / "ads/qscores.npy"),
-        vectors=_load(folder / "ads/vectors.npy"),
-    )
-    _check_ads(folder, manifest, ads)
+    ads = _ads(folder / "ads", manifest)
+    stages = manifest.stages
     return Bundle(
         folder=folder,
         manifest=manifest,
         encoder=Encoder(manifest.features, vocabularies),
         ads=ads,
-        filters={
-            name: _filter(folder, name, manifest.catalogue.ads + FIRST_KNOWN) for name in manifest.catalogue.filters
+        cells=load_cells(folder / "cells", stages.retrieval.cells, stages.prerank.dimension),
+        filters={name: load_row_sets(folder / "filters", name, ads.index.size) for name in manifest.catalogue.filters},
+        targeting={
+            name: load_row_sets(folder / "targeting", name, ads.index.size) for name in manifest.catalogue.targeting
         },
         postings={
-            name: Postings(_load(folder / f"postings/{name}.rows.npy"), _load(folder / f"postings/{name}.offsets.npy"))
-            for name in manifest.stages.retrieval.posting_fields
+            name: Postings(
+                load_array(folder / f"postings/{name}.rows.npy"), load_array(folder / f"postings/{name}.offsets.npy")
+            )
+            for name in stages.retrieval.posting_fields
         },
         users=_demo_users(folder, manifest) if manifest.users else None,
     )
@@ -181,8 +184,8 @@ def open_bundle(folder: Path, *, verify: bool = True) -> Bundle:
 def _demo_users(folder: Path, manifest: Manifest) -> DemoUsers:
     users = DemoUsers(
         Vocabulary.load(folder / "users/ids.npy"),
-        _load(folder / "users/offsets.npy"),
-        _load(folder / "users/records.npy"),
+        load_array(folder / "users/offsets.npy"),
+        load_array(folder / "users/records.npy"),
     )
     ids, offsets = len(users.index), users.offsets
     if ids != manifest.users or offsets.shape != (ids + 1,):
@@ -197,40 +200,16 @@ def _demo_users(folder: Path, manifest: Manifest) -> DemoUsers:
     return users
 
 
-def _filter(folder: Path, name: str, rows: int) -> Filter:
-    path = folder / f"filters/{name}.codes.npy"
-    codes = _load(path)
-    if codes.shape != (rows,) or codes.dtype != np.int32:
-        raise ContractError(f"{path}: {codes.dtype}{list(codes.shape)}, the manifest needs int32[{rows}]")
-    return Filter(codes, Vocabulary.load(folder / f"filters/{name}.values.npy"))
-
-
-def _check_ads(folder: Path, manifest: Manifest, ads: Ads) -> None:
-    rows = manifest.catalogue.ads + FIRST_KNOWN
-    side = manifest.features.ad
-    expected: dict[str, tuple[npt.NDArray[Any], tuple[int, ...], str]] = {
-        "fields": (ads.fields, (rows, side.id_columns), "int32"),
-        "numbers": (ads.numbers, (rows, side.number_columns), "float32"),
-        "bids": (ads.bids, (rows,), "float32"),
-        "qscores": (ads.qscores, (rows,), "float32"),
-        "vectors": (ads.vectors, (rows, manifest.stages.prerank.dimension), "float32"),
-    }
-    if ads.index.size != rows:
-        raise ContractError(f"{folder}/ads/ids.npy: {len(ads.index)} ads, the manifest says {manifest.catalogue.ads}")
-    for name, (array, shape, dtype) in expected.items():
-        if array.shape != shape or array.dtype != dtype:
-            raise ContractError(
-                f"{folder}/ads/{name}.npy: {array.dtype}{list(array.shape)}, the manifest needs {dtype}{list(shape)}"
-            )
-
-
-def _load(path: Path) -> npt.NDArray[Any]:
-    """A read-only memory map. ContractError when it is no array."""
-    try:
-        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError) as error:
-        raise ContractError(f"{path}: not a readable array: {error}") from error
-    return array
+def _ads(folder: Path, manifest: Manifest) -> Ads:
+    rows, side = manifest.catalogue.ads + FIRST_KNOWN, manifest.features.ad
+    return Ads(
+        index=AdIndex.open(folder, manifest.catalogue.ads),
+        fields=load_array(folder / "fields.npy", "int32", (rows, side.id_columns)),
+        numbers=load_array(folder / "numbers.npy", "float32", (rows, side.number_columns)),
+        bids=load_array(folder / "bids.npy", "float32", (rows,)),
+        qscores=load_array(folder / "qscores.npy", "float32", (rows,)),
+        vectors=AdVectors.open(folder, rows, manifest.stages.prerank.dimension),
+    )
 
 
 def _names(folder: Path) -> list[str]:

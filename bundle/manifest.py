@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from bundle.errors import ManifestError
+from bundle.precision import Precision
 from bundle.schema import FeatureSchema, Frozen
 
 MANIFEST = "manifest.json"
@@ -32,17 +33,18 @@ class GraphSpec(Frozen):
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    weights: str | None = None
+    """The file that holds its large weights, None when it has none; mapped, so that processes share one copy."""
+    precision: Precision = Precision()
 
 
 class RetrievalStage(Frozen):
-    """Matching: nearest ads of the user's query vector, and posting lists of the user's interests."""
+    """Matching: the cells of ads nearest to the user's query vector, and posting lists of the user's interests."""
 
     keep: int = Field(gt=0)
     """At most this many ads leave the stage."""
-    index: str
-    """faiss index file over the ad vectors, inner product; labels are catalogue rows, the reserved ones left out."""
-    nprobe: int = Field(default=16, gt=0)
-    """Lists visited when the index is an inverted file."""
+    cells: int = Field(ge=0)
+    """Cells that the catalogue is divided into; 0 when it has no ads."""
     posting_fields: tuple[str, ...] = ()
     """Ad fields that have posting lists, each list in order of falling Qscore × bid."""
     interests: int = Field(default=4, ge=0)
@@ -58,7 +60,7 @@ class QscoreStage(Frozen):
 
 
 class PrerankStage(Frozen):
-    """DQM: one query vector a request, inner product with stored ad vectors."""
+    """DQM: one query vector a request, inner product with the stored ad vectors."""
 
     model: str
     query: GraphSpec
@@ -92,6 +94,8 @@ class Catalogue(Frozen):
     """False: the data has no bids and every bid is 1, so that eCPM order is pCTR order."""
     filters: tuple[str, ...] = ()
     """Ad fields a request may filter by; their raw values are kept in full."""
+    targeting: tuple[str, ...] = ()
+    """Context fields by which ads are targeted: an ad is only shown where the request's value is one of the ad's."""
 
 
 class GoldenSpec(Frozen):
@@ -99,7 +103,7 @@ class GoldenSpec(Frozen):
 
     requests: int = Field(gt=0)
     query_tolerance: float = Field(gt=0)
-    """Largest |difference| of a query vector's component."""
+    """Largest |difference| of a query vector's component, or of an offset."""
     logit_tolerance: float = Field(gt=0)
     """Largest |difference| of a fine-rank logit."""
 
@@ -128,7 +132,7 @@ BundleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 class Manifest(Frozen):
     """The whole of manifest.json."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     bundle_id: BundleId
     made: Made
     features: FeatureSchema

@@ -14,9 +14,10 @@ so a line is always one whole event.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from pydantic_core import from_json
 
 from bundle.encoding import Encoder, Int64
 from bundle.errors import RecordError
@@ -24,11 +25,14 @@ from bundle.schema import HistorySpec
 from bundle.vocabulary import Vocabulary
 
 Scalar = int | float | str | None
+SCALARS = (int, float, str, type(None))
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing a user did: its kind, when (Unix milliseconds), and the ad's id or the values that describe it."""
+class Event(NamedTuple):
+    """One thing a user did: its kind, when (Unix milliseconds), and the ad's id or the values that describe it.
+
+    A tuple, because a frozen dataclass takes three times as long to make, and a record holds 50 and more of them.
+    """
 
     kind: str
     time_ms: int
@@ -60,8 +64,7 @@ def pack_events(events: Iterable[Event]) -> bytes:
     """The bytes that append `events` to a record. RecordError for values that are not scalars of JSON."""
     lines: list[list[Scalar]] = [[event.kind, event.time_ms, *event.values] for event in events]
     try:
-        for line in lines:
-            _event(line)
+        _events(lines)
         return b"".join(map(_line, lines))
     except (TypeError, ValueError) as error:
         raise RecordError(f"the event cannot be stored: {error}") from error
@@ -71,12 +74,12 @@ def unpack(value: bytes) -> UserRecord:
     """The record in `value`. RecordError says what is wrong with it."""
     head, _, tail = value.partition(NEWLINE)
     try:
-        profile = _parse(head)
-        listed = _parse(b"[" + tail.rstrip(NEWLINE).replace(NEWLINE, b",") + b"]")
+        profile = from_json(head, allow_inf_nan=False)
+        lines = from_json(b"[" + tail.rstrip(NEWLINE).replace(NEWLINE, b",") + b"]", allow_inf_nan=False)
         if not isinstance(profile, dict):
             raise TypeError(f"the profile is {type(profile).__name__}, not an object")
-        events = tuple(map(_event, listed))
-    except (TypeError, ValueError, RecursionError) as error:
+        events = _events(lines)
+    except (TypeError, ValueError) as error:
         raise RecordError(f"a record of {len(value)} bytes cannot be read: {error}") from error
     return UserRecord(profile, events)
 
@@ -98,25 +101,23 @@ def _line(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode() + NEWLINE
 
 
-def _parse(text: bytes) -> Any:
-    return json.loads(text.decode(), parse_constant=_refuse)
+def _events(lines: Iterable[object]) -> tuple[Event, ...]:
+    """The events that lines hold. TypeError for one that holds none.
 
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _event(line: object) -> Event:
-    """The event that one line holds. TypeError when it holds none."""
-    if not isinstance(line, list) or len(line) < 2:
-        raise TypeError(f"an event is [kind, time, values...], not {line!r:.80}")
-    kind, time_ms, *values = line
-    if not isinstance(kind, str) or type(time_ms) is not int:
-        raise TypeError(f"an event begins with a string and an integer, not with {kind!r:.40} and {time_ms!r:.40}")
-    for value in values:
-        if not isinstance(value, int | float | str | None):
-            raise TypeError(f"an event's values are numbers, strings or null, not {value!r:.80}")
-    return Event(kind, time_ms, tuple(values))
+    One loop without calls: 50 events take 25 us, as a function called for each of them 35.
+    """
+    events = []
+    for line in lines:
+        if not isinstance(line, list) or len(line) < 2:
+            raise TypeError(f"an event is [kind, time, values...], not {line!r:.80}")
+        kind, time_ms, *values = line
+        if type(kind) is not str or type(time_ms) is not int:
+            raise TypeError(f"an event begins with a string and an integer, not with {kind!r:.40} and {time_ms!r:.40}")
+        for value in values:
+            if not isinstance(value, SCALARS):
+                raise TypeError(f"an event's values are numbers, strings or null, not {value!r:.80}")
+        events.append(Event(kind, time_ms, tuple(values)))
+    return tuple(events)
 
 
 def encode_history(
@@ -132,11 +133,11 @@ def encode_history(
     if not mine:
         return np.zeros((1, len(columns)), dtype=np.int64)
     if history.of_ads:
-        rows = np.array([ads.id_of(event.values[0] if event.values else None) for event in mine])
-        return np.asarray(ad_ids[rows][:, columns], dtype=np.int64)
-    fields = [next(f for f in encoder.schema.ad.fields if f.name == name) for name in history.fields]
-    encoded = [
-        [encoder.vocabulary_of(f).id_of(e.values[i] if i < len(e.values) else None) for i, f in enumerate(fields)]
-        for e in mine
-    ]
-    return np.array(encoded, dtype=np.int64)
+        rows = ads.ids_of_list([event.values[0] if event.values else None for event in mine])
+        return np.asarray(ad_ids).take(rows, axis=0)[:, columns].astype(np.int64)
+    encoded = np.empty((len(mine), len(columns)), dtype=np.int64)
+    for i, name in enumerate(history.fields):
+        field = next(field for field in encoder.schema.ad.fields if field.name == name)
+        values = [event.values[i] if i < len(event.values) else None for event in mine]
+        encoded[:, i] = encoder.vocabulary_of(field).ids_of_list(values)
+    return encoded

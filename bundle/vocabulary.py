@@ -10,7 +10,7 @@ cannot write, and for integers beyond int64.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ INT64 = np.iinfo(np.int64)
 
 SMALL = 100_000
 """Up to this many values a dictionary is kept as well: 0.1 us a single look-up against 3 us by binary search."""
+
+FEW = 100
+"""More integers than this are looked up faster by binary search: 500 of 20,000 in 40 us, one by one in 75 to 190."""
 
 
 class Vocabulary:
@@ -43,7 +46,7 @@ class Vocabulary:
         self.is_integer = values.dtype == np.int64
         self._ids: dict[Any, int] | None = None
         if values.size <= SMALL:
-            self._ids = {value: i for i, value in enumerate(values.tolist(), FIRST_KNOWN)}
+            self._ids = dict(zip(values.tolist(), self._ids_at(np.arange(values.size)).tolist(), strict=True))
 
     @classmethod
     def of(cls, values: Iterable[int] | Iterable[str]) -> "Vocabulary":
@@ -59,7 +62,7 @@ class Vocabulary:
     def load(cls, path: Path) -> "Vocabulary":
         """Memory-map the file written by `save`. ContractError when it holds no vocabulary."""
         try:
-            return cls(np.lib.format.open_memmap(path, mode="r"))
+            return cls(np.lib.format.open_memmap(path, mode="r").view(np.ndarray))
         except (OSError, ValueError, ContractError) as error:
             raise ContractError(f"{path}: not a readable vocabulary: {error}") from error
 
@@ -79,7 +82,7 @@ class Vocabulary:
         """The value whose id is `i`. IndexError for padding, unknown and ids out of range."""
         if not FIRST_KNOWN <= i < self.size:
             raise IndexError(f"id {i} stands for no value, known ones are {FIRST_KNOWN}..{self.size - 1}")
-        value = self.values[i - FIRST_KNOWN]
+        value = self.values[self._position_of(i)]
         return int(value) if self.is_integer else bytes(value).decode()
 
     def id_of(self, value: object) -> int:
@@ -92,8 +95,10 @@ class Vocabulary:
         if isinstance(key, bytes) and len(key) > self.values.dtype.itemsize:
             return UNKNOWN  # and no search: numpy would first copy all values to the greater width
         probe = np.array(key, dtype=np.int64 if self.is_integer else np.bytes_)
-        position = int(np.searchsorted(self.values, probe))
-        return position + FIRST_KNOWN if position < len(self.values) and self.values[position] == key else UNKNOWN
+        position = np.searchsorted(self.values, probe)
+        if position == len(self.values) or self.values[position] != key:
+            return UNKNOWN
+        return int(self._ids_at(position))
 
     def ids_of(self, values: npt.NDArray[Any]) -> Ids:
         """Ids of many raw values, int32[n]: one binary search over all of them.
@@ -107,7 +112,41 @@ class Vocabulary:
         keys, usable = self._keys(values)
         position = np.minimum(np.searchsorted(self.values, keys), len(self.values) - 1)
         found = usable & (self.values[position] == keys)
-        return np.where(found, position + FIRST_KNOWN, UNKNOWN).astype(np.int32)
+        return np.where(found, self._ids_at(position), UNKNOWN).astype(np.int32)
+
+    def ids_of_list(self, values: Sequence[Any]) -> Ids:
+        """Ids of raw values as JSON gives them, int32[n]: the same as `id_of` one by one, but those of the vocabulary's
+        own type are looked up together. 50 integers of 10^6 take 9 us instead of 130, of 50,000 4 us instead of 45."""
+        if self._ids is not None and (len(values) <= FEW or not self.is_integer):
+            get = self._ids.get
+            if self.is_integer:
+                found = [get(each, UNKNOWN) if type(each) is int else self.id_of(each) for each in values]
+            else:
+                found = [get(_bytes(each), UNKNOWN) if type(each) is str else self.id_of(each) for each in values]
+            return np.array(found, dtype=np.int32)
+        own = int if self.is_integer else str
+        if all(type(each) is own for each in values):
+            try:
+                return self.ids_of(np.array(values, dtype=np.int64)) if self.is_integer else self._strings(values)
+            except OverflowError:  # an integer beyond int64: each on its own
+                pass
+        return np.fromiter((self.id_of(each) for each in values), dtype=np.int32, count=len(values))
+
+    def _strings(self, values: Sequence[str]) -> Ids:
+        """One binary search for strings. A probe wider than the stored ones would have all of them copied to its width,
+        so longer ones are cut and their answers dropped."""
+        keys = [_bytes(each) for each in values]
+        ids = self.ids_of(np.array(keys, dtype=self.values.dtype))
+        width = self.values.dtype.itemsize
+        ids[[len(key) > width or key.endswith(b"\0") for key in keys]] = UNKNOWN
+        return ids
+
+    def _ids_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
+        """Ids of the values at these positions: the one place, with the next, that says how ids are given."""
+        return positions + FIRST_KNOWN
+
+    def _position_of(self, i: int) -> int:
+        return i - FIRST_KNOWN
 
     def _keys(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """`values` in the type of this vocabulary, and which of them have one."""
@@ -155,3 +194,8 @@ def _utf8(value: str | bytes) -> bytes:
     if encoded.endswith(b"\0"):
         raise ContractError(f"{value!r:.80} cannot be stored: it ends in NUL, which fixed-width bytes drop")
     return encoded
+
+
+def _bytes(value: str) -> bytes:
+    """UTF-8 of a string that need not be stored anywhere: a lone surrogate becomes bytes that no vocabulary holds."""
+    return value.encode("utf-8", "surrogatepass")

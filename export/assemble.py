@@ -4,7 +4,7 @@ import datetime
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
+from bundle.ad_index import AdIndex
+from bundle.cell_files import arrange, save_cells
 from bundle.folder import write_bundle
 from bundle.golden import save_golden
 from bundle.manifest import (
@@ -27,13 +29,18 @@ from bundle.manifest import (
     RetrievalStage,
     Stages,
 )
+from bundle.precision import Asked
 from bundle.schema import FeatureSchema, Frozen
-from export.catalogue import copy_users, filter_names, user_count, write_catalogue
+from export.catalogue import copy_users, filter_names, targeting_names, user_count, write_catalogue
 from export.din_graph import DinServing
 from export.dqm_graph import DqmQuery
-from export.matching import write_index, write_postings
-from export.parity import GOLDEN_TOLERANCE, Parity, golden_requests, prove
+from export.matching import write_postings
+from export.parity import Parity, golden_requests, prove
+from export.precision import settle
+from export.recording import recorded, tolerance
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
+from export.work import works
+from models.cells import cell_of_ads
 from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.data.batches import count
@@ -51,9 +58,9 @@ QUALITY = ("auc", "gauc", "logloss", "calibration", "ece")
 class FunnelSettings(Frozen):
     """Sizes of the funnel, written into the manifest; each may be overridden when serving."""
 
-    retrieval: int = Field(default=5_000, gt=0)
-    qscore: int = Field(default=2_000, gt=0)
-    prerank: int = Field(default=500, gt=0)
+    retrieval: int = Field(default=100_000, gt=0)
+    qscore: int = Field(default=10_000, gt=0)
+    prerank: int = Field(default=1_000, gt=0)
     finerank: int = Field(default=100, gt=0)
     interests: int = Field(default=4, ge=0)
     per_interest: int = Field(default=200, ge=0)
@@ -86,12 +93,20 @@ class Trained:
 
 
 def assemble(
-    trained: Trained, root: Path, bundle_id: str, settings: FunnelSettings, *, users: int | None = None, seed: int = 0
+    trained: Trained,
+    root: Path,
+    bundle_id: str,
+    settings: FunnelSettings,
+    *,
+    users: int | None = None,
+    precision: Asked = "fp32",
+    seed: int = 0,
 ) -> tuple[Path, Parity]:
     """Export, prove and write `root/<bundle_id>`; `users` limits the demo users carried along (None: all).
 
     FileExistsError when the bundle exists, ConfigError when the checkpoints do not fit, ParityError when a graph does
-    not compute what its model does. Nothing is left behind then.
+    not compute what its model does, PrecisionError when it does not in the precision asked for. Nothing is left behind
+    then.
     """
     Target(bundle_id=bundle_id, users=users)
     trained.check()
@@ -102,6 +117,9 @@ def assemble(
     assert isinstance(din, Din)
     assert isinstance(dqm, Dqm)
     qscores, vectors = trained.qscore.qscore().scores, ad_vectors(dqm, data)
+    worth = qscores * data.ads.bids
+    order, cells = arrange(vectors, worth, cell_of_ads(vectors, seed))
+    index = AdIndex.ordered(data.ads.index, order)
     interests = posting_fields(schema) if settings.interests and settings.per_interest else ()
     with tempfile.TemporaryDirectory() as temporary:
         graphs = Path(temporary)
@@ -110,16 +128,21 @@ def assemble(
         finerank = export_graph(DinServing(din), inputs | candidate_inputs(schema), ["logits"], graphs / "din.onnx")
         chosen = golden_requests(data, proof_split(data), requests=8, candidates=64, seed=seed)
         rows, parity = prove(dqm, din, query, finerank, graphs, data, chosen)
+        if precision != "fp32":
+            for_query, for_finerank = works(data, proof_split(data), settings.prerank, vectors, seed + 1)
+            query = settle(query, graphs, precision, for_query)
+            finerank = settle(finerank, graphs, precision, for_finerank)
+            rows = recorded(rows, query, finerank, graphs, data)
 
         def fill(folder: Path) -> None:
             shutil.copytree(graphs, folder, dirs_exist_ok=True)
-            save_golden(folder, rows)
-            write_catalogue(data, qscores, vectors, folder)
-            (folder / "retrieval").mkdir()
-            write_index(vectors, folder / "retrieval/index.faiss", seed)
+            save_golden(folder, [replace(row, ads=index.rows[row.ads].astype(np.int64)) for row in rows])
+            write_catalogue(data, index, qscores, vectors, folder)
+            (folder / "cells").mkdir()
+            save_cells(folder / "cells", cells)
             (folder / "postings").mkdir()
             for name in interests:
-                write_postings(schema, name, data.ads.fields, qscores * data.ads.bids, folder / "postings")
+                write_postings(schema, name, data.ads.fields[order], worth[order], folder / "postings")
             copy_users(data, folder / "users", users)
 
         manifest = Manifest(
@@ -127,12 +150,15 @@ def assemble(
             made=made(trained),
             features=schema,
             catalogue=Catalogue(
-                ads=len(data.ads.index), has_bids=data.prepared.spec.bid is not None, filters=filter_names(data)
+                ads=len(data.ads.index),
+                has_bids=data.prepared.spec.bid is not None,
+                filters=filter_names(data),
+                targeting=targeting_names(data),
             ),
             stages=Stages(
                 retrieval=RetrievalStage(
                     keep=settings.retrieval,
-                    index="retrieval/index.faiss",
+                    cells=len(cells.sizes),
                     posting_fields=interests,
                     interests=settings.interests,
                     per_interest=settings.per_interest,
@@ -141,7 +167,9 @@ def assemble(
                 prerank=PrerankStage(model="dqm", query=query, dimension=vectors.shape[1], keep=settings.prerank),
                 finerank=FinerankStage(model="din", graph=finerank, keep=settings.finerank),
             ),
-            golden=GoldenSpec(requests=len(rows), query_tolerance=GOLDEN_TOLERANCE, logit_tolerance=GOLDEN_TOLERANCE),
+            golden=GoldenSpec(
+                requests=len(rows), query_tolerance=tolerance(query), logit_tolerance=tolerance(finerank)
+            ),
             quality=quality(trained),
             users=user_count(data, users),
         )

@@ -3,12 +3,18 @@
 import argparse
 import datetime
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
 from bundle.errors import BundleError
+from bundle.manifest import GraphSpec, read_manifest
+from bundle.precision import Asked, Deviation
 from export.assemble import FunnelSettings, Trained, assemble
+from export.deviation import PrecisionError
 from export.parity import TOLERANCE, ParityError
 from models.checkpoint import open_checkpoint, write_json
 from models.config import ConfigError
@@ -49,6 +55,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--users", type=int, metavar="N", help="carry the features of only so many demo users (default: all)"
     )
+    p.add_argument(
+        "--precision",
+        choices=get_args(Asked),
+        default="fp32",
+        help="fp32: the graphs as they were trained (default). int8: embedding tables in int8, and the matrix products "
+        "that are faster so on this machine. fp16: whole graphs, for GPU providers. auto: tries tables in fp16 and "
+        "int8 and products in int8, takes what is smaller or faster here",
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the measured differences as flat JSON")
     return p
 
@@ -63,20 +77,53 @@ def main(argv: list[str]) -> int:
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
         settings = FunnelSettings(retrieval=options.retrieval, qscore=options.keep_qscore, prerank=options.prerank)
         name = options.id or f"{trained.finerank.config.name}-{stamp}"
-        folder, parity = assemble(trained, options.out, name, settings, users=options.users)
+        folder, parity = assemble(
+            trained, options.out, name, settings, users=options.users, precision=options.precision
+        )
     except ValidationError as error:
         print(f"adrank export: {complaints(error)}", file=sys.stderr)
         return 2
     except (ConfigError, DataError, BundleError, FileExistsError, ValueError) as error:
         print(f"adrank export: {error}", file=sys.stderr)
         return 2
-    except ParityError as error:
+    except (ParityError, PrecisionError) as error:
         print(f"adrank export: {error}", file=sys.stderr)
         return 1
     print(
         f"{folder}\n  torch = ONNX over {parity.requests} requests with {parity.candidates} candidates: "
         f"pCTR differs by at most {parity.pctr:.2g}, query vectors by {parity.query:.2g}"
     )
+    stages = read_manifest(folder).stages
+    graphs = {"query": stages.prerank.query, "finerank": stages.finerank.graph}
+    for line in chain.from_iterable(map(described, graphs.values())):
+        print(line)
     if options.json:
-        write_json(options.json, {"parity.pctr": parity.pctr, "parity.query": parity.query})
+        figures = {"parity.pctr": parity.pctr, "parity.query": parity.query}
+        for stage, graph in graphs.items():
+            if found := graph.precision.deviation:
+                figures |= {f"precision.{stage}.{key}": value for key, value in found.model_dump().items()}
+        write_json(options.json, figures)
     return 0
+
+
+def described(graph: GraphSpec) -> Iterator[str]:
+    """What a graph is stored and computed in, how far that is from fp32, and what else was tried."""
+    precision = graph.precision
+    if precision.asked == "fp32":
+        return
+    dense = f"products in {precision.dense}" + (f" ({count})" if (count := len(precision.int8_nodes)) else "")
+    yield f"  {graph.file}: tables in {precision.tables}, {dense}{_shown(precision.deviation)}"
+    for trial in precision.trials:
+        yield (
+            f"    {'+' if trial.taken else '-'} {trial.what}: {trial.why}; {trial.bytes / 2**20:,.1f} MiB, "
+            f"{trial.time_ratio:.2f} of the time{_shown(trial.deviation)}"
+        )
+
+
+def _shown(found: Deviation | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"; pCTR off by {found.pctr_share:.2%} on average and {found.pctr_max:.2g} at most, "
+        f"{found.top10:.1%} of the top 10 kept"
+    )

@@ -50,6 +50,13 @@ def parser() -> argparse.ArgumentParser:
         "--impressions", type=int, metavar="N", default=400_000, help="impressions in the log (default 400000)"
     )
     p.add_argument(
+        "--targeted",
+        type=float,
+        metavar="SHARE",
+        default=0.2,
+        help="share of the ads that may be shown in some scenes and regions only (default 0.2)",
+    )
+    p.add_argument(
         "--seed", type=at_least(0), metavar="N", default=1, help="of the simulation and of training (default 1)"
     )
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
@@ -62,7 +69,14 @@ def main(argv: list[str]) -> int:
     started = time.monotonic()
     try:
         with computing(options.threads):
-            folder = build(options.out, options.id, options.ads, options.users, options.impressions, options.seed)
+            spec = MarketplaceSpec(
+                ads=options.ads,
+                users=options.users,
+                impressions=options.impressions,
+                targeted=options.targeted,
+                seed=options.seed,
+            )
+            folder = build(options.out, options.id, spec)
     except ValidationError as error:
         print(f"adrank demo: {complaints(error)}", file=sys.stderr)
         return 2
@@ -76,17 +90,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def build(
-    out: Path, bundle_id: str, ads: int, users: int, impressions: int, seed: int, *, progress: bool = True
-) -> Path:
+def build(out: Path, bundle_id: str, spec: MarketplaceSpec, *, progress: bool = True) -> Path:
     """The bundle folder. Each step takes up what an interrupted run left."""
     target = out / "bundles" / Target(bundle_id=bundle_id).bundle_id
     if target.exists():
         raise FileExistsError(f"{target} exists, and bundles are never changed: remove it, or use --id")
-    name = f"marketplace-{ads}-{users}-{impressions}-seed{seed}"
+    targeted = f"-targeted{spec.targeted:g}" if spec.targeted else ""
+    name = f"marketplace-{spec.ads}-{spec.users}-{spec.impressions}{targeted}-seed{spec.seed}"
     raw = out / "marketplace" / name
     if not raw.exists():
-        spec = MarketplaceSpec(ads=ads, users=users, impressions=impressions, seed=seed)
         with tqdm(total=spec.impressions, desc="simulating", unit="row", unit_scale=True, disable=not progress) as bar:
             write_marketplace(spec, raw, bar.update)
     data = ensure_prepared(read_spec(raw / "dataset.yaml"), raw, out / "data", progress=progress)
@@ -94,7 +106,7 @@ def build(
     for kind in MODELS:
         config: TrainConfig = read_config(CONFIGS / f"marketplace-{kind}.yaml")
         folders[kind] = out / "checkpoints" / f"{name}-{kind}"
-        metrics = train_one(config, data, folders[kind], seed, progress=progress)
+        metrics = train_one(config, data, folders[kind], spec.seed, progress=progress)
         if progress:
             print(f"{kind}\n{table(metrics)}")
     trained = Trained(data, *(open_checkpoint(folders[kind]) for kind in ("din", "dqm", "qscore")))

@@ -1,32 +1,11 @@
-"""What retrieval looks ads up in: a faiss index over the ad vectors, and posting lists by interest."""
+"""Posting lists: the ads of each interest a user may have."""
 
 from pathlib import Path
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from bundle.schema import FIRST_KNOWN, FeatureSchema
-
-EXACT = 50_000
-"""Up to this many ads every vector is compared: 50,000 x 33 take about 1 ms, and nothing is missed."""
-
-
-def write_index(vectors: npt.NDArray[np.float32], path: Path, seed: int = 0) -> None:
-    """Inner-product index of catalogue vectors float32[rows, d]; its labels are rows, the reserved ones left out.
-
-    Few ads are compared one by one, many through an inverted file of 8-bit codes.
-    """
-    ads = np.ascontiguousarray(vectors[FIRST_KNOWN:], dtype=np.float32)
-    rows = np.arange(FIRST_KNOWN, len(vectors), dtype=np.int64)
-    dimension = vectors.shape[1]
-    lists = int(4 * np.sqrt(len(ads)))
-    recipe = "IDMap,Flat" if len(ads) <= EXACT else f"IVF{lists},SQ8"
-    index = faiss.index_factory(dimension, recipe, faiss.METRIC_INNER_PRODUCT)
-    chosen = np.random.default_rng(seed).choice(len(ads), min(len(ads), 64 * lists), replace=False)
-    index.train(ads[chosen])
-    index.add_with_ids(ads, rows)
-    faiss.write_index(index, str(path))
 
 
 def write_postings(

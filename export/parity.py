@@ -1,5 +1,6 @@
 """Proof that the ONNX graphs compute what the torch models do, on real requests. An export proves itself or fails."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ GOLDEN_TOLERANCE = 1e-4
 
 
 Feeds = dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]]
+Run = Callable[[Feeds], list[Float32]]
+"""A graph: named inputs -> its outputs, in order. Inputs it does not have are left out."""
 
 
 class ParityError(Exception):
@@ -67,15 +70,15 @@ def prove(
     chosen: list[tuple[Batch, Int64]],
 ) -> tuple[list[GoldenRow], Parity]:
     """Golden rows with torch's outputs, after ONNX has been found equal on each of them. ParityError otherwise."""
-    query_session, din_session = _session(folder / query.file), _session(folder / finerank.file)
+    run_query, run_din = runner(folder, query), runner(folder, finerank)
     rows: list[GoldenRow] = []
     worst_pctr = worst_query = 0.0
     for batch, ads in chosen:
         common = common_of(batch, data)
         vector, offset, logits = _torch(dqm, din, batch, ads, data)
-        feeds = common.feeds() | {"ads": data.ads.fields[ads].astype(np.int64), "ad_numbers": data.ads.numbers[ads]}
-        found_vector, found_offset = query_session.run(None, _named(feeds, query))
-        (found_logits,) = din_session.run(None, _named(feeds, finerank))
+        feeds = feeds_of(common, ads, data)
+        found_vector, found_offset = run_query(feeds)
+        (found_logits,) = run_din(feeds)
         # Not Python's max, which would drop a NaN.
         worst_pctr = float(np.max([worst_pctr, gap(sigmoid(found_logits), sigmoid(logits))]))
         worst_query = float(np.max([worst_query, gap(found_vector, vector), gap(found_offset, np.float32(offset))]))
@@ -86,6 +89,11 @@ def prove(
             f"vectors (at most {GOLDEN_TOLERANCE:g}) over {len(rows)} requests"
         )
     return rows, Parity(len(rows), sum(len(row.ads) for row in rows), worst_pctr, worst_query)
+
+
+def feeds_of(common: Common, ads: Int64, data: PreparedData) -> Feeds:
+    """Every input that a graph may have."""
+    return common.feeds() | {"ads": data.ads.fields[ads].astype(np.int64), "ad_numbers": data.ads.numbers[ads]}
 
 
 def common_of(batch: Batch, data: PreparedData) -> Common:
@@ -112,14 +120,21 @@ def _torch(dqm: Dqm, din: Din, batch: Batch, ads: Int64, data: PreparedData) -> 
     return vector[0].numpy(), float(offset[0]), logits.numpy()
 
 
-def _session(path: Path) -> ort.InferenceSession:
+def runner(folder: Path, graph: GraphSpec, *, optimised: bool = True) -> Run:
+    """The graph as a function, on one thread. `optimised=False`: as written, an int8 product in float kernels."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(folder / graph.file), options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in graph.inputs]
 
+    def run(feeds: Feeds) -> list[Float32]:
+        found: list[Float32] = session.run(None, {name: feeds[name] for name in names})
+        return found
 
-def _named(feeds: Feeds, graph: GraphSpec) -> Feeds:
-    return {each.name: feeds[each.name] for each in graph.inputs}
+    return run
 
 
 def gap(found: npt.ArrayLike, expected: npt.ArrayLike) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bundle.golden import Common
 from bundle.manifest import GraphSpec, TensorSpec
 from bundle.schema import FeatureSchema
+from export.weights import outline, save_graph
 
 OPSET = 18
 TYPES: dict[int, str] = {onnx.TensorProto.INT64: "int64", onnx.TensorProto.FLOAT: "float32"}
@@ -51,7 +52,7 @@ def tensors(common: Common, names: list[str]) -> dict[str, Tensor]:
 def export_graph(
     module: nn.Module, inputs: dict[str, tuple[str | int, ...]], outputs: list[str], path: Path
 ) -> GraphSpec:
-    """Write `module(feeds)` as ONNX. Strings among the axes vary from call to call.
+    """Write `module(feeds)` as ONNX, large weights in a file beside it. Strings among the axes vary from call to call.
 
     The interface is read back from the written file, and must be the one asked for (ValueError otherwise).
     """
@@ -81,12 +82,13 @@ def export_graph(
             verbose=False,
         )
         assert program is not None
-        program.save(str(path), external_data=False)
-    graph = onnx.load(str(path)).graph
+        weights = save_graph(program.model_proto, path)
+    graph = outline(path).graph
     spec = GraphSpec(
         file=path.name,
         inputs=tuple(_spec(value) for value in graph.input),
         outputs=tuple(_spec(value) for value in graph.output),
+        weights=weights,
     )
     found = {each.name: each.shape for each in spec.inputs}
     if found != inputs:

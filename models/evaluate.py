@@ -31,9 +31,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--split", choices=("train", "valid", "test"), default="test", help="default test")
     p.add_argument("--funnel", type=Path, nargs=2, metavar=("DQM", "QSCORE"), help="checkpoints of the earlier stages")
-    p.add_argument("--retrieval", type=int, metavar="N", default=5000, help="ads kept by matching (default 5000)")
-    p.add_argument("--qscore", type=int, metavar="N", default=2000, help="ads kept by Qscore (default 2000)")
-    p.add_argument("--prerank", type=int, metavar="N", default=500, help="ads kept by DQM (default 500)")
+    p.add_argument("--retrieval", type=int, metavar="N", default=100_000, help="ads kept by matching (default 100,000)")
+    p.add_argument("--qscore", type=int, metavar="N", default=10_000, help="ads kept by Qscore (default 10,000)")
+    p.add_argument("--prerank", type=int, metavar="N", default=1_000, help="ads kept by DQM (default 1,000)")
     p.add_argument(
         "--requests",
         type=int,

@@ -1,5 +1,8 @@
 """What the funnel loses: how many of the fine-ranker's top 10 over the whole catalogue each stage lets through.
 
+The stages do what serving does, with the same cells and the same vectors of bytes, all but one thing: ads from posting
+lists are not added to the matched.
+
 Ranking everything with the fine-ranker is the reference. Recall of a stage = share of the reference's top 10 that is
 still there after it; eCPM lost = 1 - Σ eCPM of the funnel's top 10 / Σ eCPM of the reference's, both with the
 fine-ranker's own pCTR.
@@ -11,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bundle.ad_vectors import AdVectors
+from bundle.cell_files import arrange
 from bundle.schema import FIRST_KNOWN
+from models.cells import cell_of_ads
 from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.data.batches import Batch, batches
@@ -25,7 +31,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class FunnelSizes:
-    """Ads kept by matching (inner product of DQM vectors), Qscore and DQM. ConfigError unless all are above 0."""
+    """Ads kept by matching (the best cells of DQM vectors), Qscore and DQM. ConfigError unless all are above 0."""
 
     retrieval: int
     qscore: int
@@ -54,22 +60,23 @@ def measure_funnel(
     if not isinstance(dqm, Dqm):
         raise ConfigError(f"{prerank.folder}: pre-ranking needs a dqm, not {prerank.config.model.kind!r}")
     fine, statics = finerank.network(), qscore.qscore().scores
-    everything = np.arange(FIRST_KNOWN, len(data.ads.fields))
-    bids = data.ads.bids[everything]
+    worth = statics * data.ads.bids
+    bids = data.ads.bids[FIRST_KNOWN:]
     found: list[list[float]] = []
     with torch.inference_mode():
         chunks = catalogue(data)
         vectors = torch.cat([dqm.ad_vectors(ads, numbers) for ads, numbers in chunks]).numpy()
+        stored, vectors = AdVectors.of(vectors), np.pad(vectors, ((FIRST_KNOWN, 0), (0, 0)))
+        order, cells = arrange(vectors, worth, cell_of_ads(vectors, seed))
         for batch in sample(data, split, requests, seed):
             query, offset = dqm.query(batch)
-            nearness = vectors @ query[0].numpy()
             logits = [fine(with_candidates(batch, ads, numbers)) for ads, numbers in chunks]
             pctr = torch.sigmoid(torch.cat(logits)).numpy()
             ecpm = pctr * bids
             best = top(ecpm, TOP)
-            matched = top(nearness, sizes.retrieval)
-            scored = matched[top(statics[everything[matched]] * bids[matched], sizes.qscore)]
-            prerank_pctr = 1 / (1 + np.exp(-(nearness[scored] + offset.item())))
+            matched = order[cells.nearest(query[0].numpy(), sizes.retrieval).rows()] - FIRST_KNOWN
+            scored = matched[top(worth[FIRST_KNOWN + matched], sizes.qscore)]
+            prerank_pctr = 1 / (1 + np.exp(-(stored.products(scored, query[0].numpy()) + offset.item())))
             near = scored[top(prerank_pctr * bids[scored], sizes.prerank)]
             shown = near[top(ecpm[near], TOP)]
             recalls = [len(np.intersect1d(best, kept)) / len(best) for kept in (matched, scored, near)]
@@ -79,7 +86,7 @@ def measure_funnel(
     names = ("recall_after_retrieval", "recall_after_qscore", "recall_after_prerank", "ecpm_lost")
     return {f"funnel.{name}": float(value) for name, value in zip(names, mean, strict=True)} | {
         "funnel.requests": float(len(found)),
-        "funnel.ads": float(len(everything)),
+        "funnel.ads": float(len(bids)),
     }
 
 

@@ -11,21 +11,25 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from service.ad_flags import AdFlags
 from service.api import Services, make_router
 from service.breaker import Breaker
 from service.errors import ServiceError
 from service.events import EventLog
 from service.features import EmbeddedStore, FeatureStore
+from service.flag_changes import FlagDesk
+from service.flag_stores import EmbeddedFlags, FlagStore
 from service.loading import load_bundle
 from service.metrics import Metrics
 from service.middleware import BodyMiddleware, InFlightMiddleware, RequestIdMiddleware
 from service.openapi import document
 from service.problem import http_problem, problem
 from service.ranker import Ranker
+from service.redis_flags import RedisFlags
 from service.redis_store import RedisStore
 from service.registry import LoadedBundle, Registry
-from service.retrieval import one_thread_each
 from service.settings import Settings, read_settings
+from service.user_cache import Limits, UserCache
 from service.user_features import UserReader
 
 
@@ -37,21 +41,18 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
     registry = Registry()
     metrics = Metrics()
     store = store or make_store(settings, registry)
-    executor = ThreadPoolExecutor(settings.cascade_threads, "cascade", initializer=one_thread_each)
+    executor = ThreadPoolExecutor(settings.cascade_threads, "cascade")
     breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
-    users = UserReader(
-        store,
-        breaker,
-        metrics,
-        settings.features_timeout_ms / 1e3,
-        settings.stale_users,
-        settings.stale_seconds,
-        settings.max_record_bytes,
+    cache = UserCache(make_limits(settings))
+    users = UserReader(store, breaker, metrics, cache, settings.features_timeout_ms / 1e3, settings.max_record_bytes)
+    flags = AdFlags(
+        make_flag_store(settings, store), metrics, settings.flags_poll_seconds, settings.flags_stale_seconds
     )
     services = Services(
         registry=registry,
-        ranker=Ranker(registry, users, executor, settings),
-        events=EventLog(registry, store, metrics, settings),
+        ranker=Ranker(registry, users, flags, executor, settings),
+        events=EventLog(registry, users, metrics, settings),
+        flags=FlagDesk(registry, flags, settings),
         metrics=metrics,
     )
 
@@ -61,7 +62,11 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
             registry.publish(await asyncio.to_thread(load_bundle, settings.bundle, settings))
         else:
             registry.publish(loaded)
+        await flags.start()
+        users.start()
         yield
+        await users.stop()
+        await flags.stop()
         executor.shutdown()
         await store.close()
 
@@ -105,6 +110,24 @@ def make_store(settings: Settings, registry: Registry) -> FeatureStore:
         history_limit=settings.history_limit,
         max_record_bytes=settings.max_record_bytes,
         ttl_s=settings.redis_ttl_s,
+    )
+
+
+def make_flag_store(settings: Settings, store: FeatureStore) -> FlagStore:
+    """Beside the users where they are in Redis, otherwise in this process's memory."""
+    if isinstance(store, RedisStore):
+        return RedisFlags(store, settings.redis_flags_prefix, settings.max_flagged_ads)
+    return EmbeddedFlags(settings.max_flagged_ads)
+
+
+def make_limits(settings: Settings) -> Limits:
+    """What is kept of users in memory. Beside the demo users, which are there already, only for a store that fails."""
+    return Limits(
+        users=settings.cache_users,
+        bytes=settings.cache_bytes,
+        told_s=0.0 if settings.redis_url is None else settings.cache_seconds,
+        untold_s=0.0 if settings.redis_url is None else settings.cache_untold_seconds,
+        stale_s=settings.stale_seconds,
     )
 
 

@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from bundle.bitmap import Bitmap, test
+from bundle.cells import NOTHING
 from bundle.golden import Common
 from service.budget import Budget
 from service.registry import LoadedBundle
-from service.retrieval import Mask, interest_rows, union
-from service.selection import Rows, best_first, count_non_finite, sigmoid, top
+from service.retrieval import NO_ROWS, Retrieved, retrieve, worthiest
+from service.selection import Rows, best_first, count_non_finite, likelihood, sigmoid, top
 from service.timing import RequestTiming
 
 ScoredBy = Literal["finerank", "prerank", "qscore"]
@@ -28,10 +30,12 @@ class Ask:
     k: int
     own: Rows | None = None
     """Rows of the request's own candidates, distinct and ascending; retrieval is then left out."""
-    own_note: str | None = None
+    note: str | None = None
+    """What is to be said of the retrieval stage: how many ads are eligible, or what became of own candidates."""
     given: int = 0
     """How many own candidates were given."""
-    allowed: Mask | None = None
+    allowed: Bitmap | None = None
+    """The ads that may be shown; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +51,29 @@ class Ranked:
 def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) -> Ranked:
     """Run the funnel. A stage that is not expected to end within the budget is left out, with all that follow; the ads
     then stay in the order of the last stage that ran, and `timing` says so."""
-    ads, sizes, estimates = live.bundle.ads, live.sizes, live.estimates
+    bundle, ads, sizes, estimates = live.bundle, live.bundle.ads, live.sizes, live.estimates
     values: Values = dict(ask.common.feeds())
     query: Values | None = None
 
     if ask.own is not None:
         with timing.stage("retrieval", ask.given) as stage:
-            rows = ask.own if ask.allowed is None else ask.own[ask.allowed[ask.own]]
-            stage.kept, stage.note = len(rows), ask.own_note
+            found = Retrieved(NOTHING, ask.own if ask.allowed is None else ask.own[test(ask.allowed, ask.own)])
+            stage.kept, stage.note = found.ads, ask.note
     elif budget.allows(estimates, "retrieval", live.rows):
         with timing.stage("retrieval", len(ads.index)) as stage:
             query = live.query.run(values)
-            rows = _retrieve(live, ask, query["query"])
-            stage.kept = len(rows)
+            found = retrieve(bundle, query["query"], ask.common.histories, sizes.retrieval, ask.allowed)
+            stage.kept, stage.note = found.ads, ask.note
         estimates.observe("retrieval", live.rows, stage.ms)
     else:
-        rows = live.by_value if ask.allowed is None else live.by_value[ask.allowed[live.by_value]]
-        rows = np.sort(rows[: sizes.qscore])
+        found = Retrieved(bundle.cells.everything(ask.allowed), NO_ROWS)
         timing.skip("retrieval", len(ads.index), "deadline")
-        timing.stages[-1].kept = len(rows)
+        timing.stages[-1].kept, timing.stages[-1].note = found.ads, ask.note
 
-    with timing.stage("qscore", len(rows)) as stage:
+    with timing.stage("qscore", found.ads) as stage:
+        rows = worthiest(bundle, found, sizes.qscore)
         scores: npt.NDArray[Any] = ads.qscores[rows]
-        rows, scores, stage.kept = _keep(live, "qscore", rows, scores, sizes.qscore, timing)
+        stage.kept = len(rows)
     scored_by: ScoredBy = "qscore"
 
     if not len(rows):
@@ -77,8 +81,11 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
     elif budget.allows(estimates, "prerank", len(rows)):
         with timing.stage("prerank", len(rows)) as stage:
             query = query or live.query.run(values)
-            scores = ads.vectors[rows] @ query["query"] + query["offset"]
-            rows, scores, stage.kept = _keep(live, "prerank", rows, scores, sizes.prerank, timing)
+            scores = ads.vectors.products(rows, query["query"]) + query["offset"]
+            timing.count("prerank", count_non_finite(scores))
+            chosen = top(likelihood(scores) * ads.bids[rows], sizes.prerank)
+            rows, scores = rows[chosen], scores[chosen]
+            stage.kept = len(rows)
         estimates.observe("prerank", stage.seen, stage.ms)
         scored_by = "prerank"
     else:
@@ -116,7 +123,7 @@ def score(
         timing.skip("finerank", len(rows), "deadline")
         with timing.stage("prerank", len(rows)):
             query = live.query.run(values)
-            scores = ads.vectors[rows] @ query["query"] + query["offset"]
+            scores = ads.vectors.products(rows, query["query"]) + query["offset"]
         scored_by = "prerank"
     timing.count(scored_by, count_non_finite(scores))
     return probabilities(scores, scored_by), scored_by
@@ -135,19 +142,3 @@ def probabilities(scores: npt.NDArray[Any], scored_by: ScoredBy) -> npt.NDArray[
     if scored_by == "qscore":
         return np.where(np.isfinite(scores), scores, np.nan).astype(np.float64)
     return sigmoid(scores)
-
-
-def _retrieve(live: LoadedBundle, ask: Ask, query: npt.NDArray[np.float32]) -> Rows:
-    """Distinct rows, ascending. Posting lists may fill half of the stage, the nearest ads the rest."""
-    keep = live.sizes.retrieval
-    interests = interest_rows(live.bundle, ask.common.histories, ask.allowed, keep // 2)
-    return union(interests, live.index.nearest(query, keep, ask.allowed), live.rows, keep)
-
-
-def _keep(
-    live: LoadedBundle, stage: ScoredBy, rows: Rows, scores: npt.NDArray[Any], n: int, timing: RequestTiming
-) -> tuple[Rows, npt.NDArray[Any], int]:
-    """The `n` ads with the largest pCTR × bid. By pCTR alone 15 % of the demo's eCPM were lost, so 0.8 %."""
-    timing.count(stage, count_non_finite(scores))
-    chosen = top(probabilities(scores, stage) * live.bundle.ads.bids[rows], n)
-    return rows[chosen], scores[chosen], len(chosen)

@@ -1,11 +1,12 @@
 """What a request must fulfil beyond its shape: the limits that are set, and the fields its bundle offers."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from bundle.folder import Bundle
 from bundle.schema import HistorySpec
 from service.errors import InvalidRequestError
-from service.schemas import EventIn, EventsRequest, Given, RankRequest, ScoreRequest
+from service.flag_stores import FLAGS
+from service.schemas import EventIn, EventsRequest, FlagsQuery, FlagsRequest, Given, RankRequest, ScoreRequest
 from service.settings import Settings
 
 ALWAYS_KNOWN = ("click", "impression")
@@ -47,6 +48,27 @@ def check_events(request: EventsRequest, bundle: Bundle, settings: Settings) -> 
         _check_event(f"events.{i}", event, readers(bundle, event.kind))
 
 
+def check_flags(request: FlagsRequest, settings: Settings) -> None:
+    """InvalidRequestError names the first ad that is there twice, or of which nothing is said."""
+    _at_most_long("flags", len(request.flags), settings.max_flags)
+    seen: dict[str, int] = {}
+    for i, each in enumerate(request.flags):
+        if each.paused is None and each.budget_exhausted is None:
+            names = ", ".join(FLAGS)
+            raise InvalidRequestError(f"flags.{i} says nothing of its ad", f"flags.{i}", f"at least one of: {names}")
+        if (first := seen.setdefault(str(each.ad_id), i)) != i:
+            raise InvalidRequestError(
+                f"flags.{i}.ad_id is {each.ad_id!r}, as flags.{first}.ad_id is", f"flags.{i}.ad_id", "no ad twice"
+            )
+
+
+def check_flags_query(query: FlagsQuery, settings: Settings) -> None:
+    """InvalidRequestError for more ads than may be asked for, or for two ways of asking at once."""
+    _at_most_long("ad_id", len(query.ad_id), settings.max_flags)
+    if query.ad_id and query.model_fields_set & {"after", "limit"}:
+        raise InvalidRequestError("ad_id goes without after and limit", "ad_id", "ad_id, or after and limit")
+
+
 def event_kinds(bundle: Bundle) -> list[str]:
     """All kinds of event that are taken."""
     read = {kind for history in bundle.manifest.features.histories for kind in history.events}
@@ -79,9 +101,15 @@ def _check_event(place: str, event: EventIn, histories: list[HistorySpec]) -> No
         )
 
 
-def _check_common(context: Iterable[str], user: Given | None, bundle: Bundle) -> None:
+def _check_common(context: Mapping[str, object], user: Given | None, bundle: Bundle) -> None:
     features = bundle.manifest.features
-    _known("context", context, [field.name for field in features.context.fields])
+    targeting = bundle.manifest.catalogue.targeting
+    _known("context", context, list(dict.fromkeys([*(field.name for field in features.context.fields), *targeting])))
+    for name in targeting:
+        if isinstance(context.get(name), list):
+            raise InvalidRequestError(
+                f"context.{name} is a list, ads are targeted by one value", f"context.{name}", "one value"
+            )
     if user is None:
         return
     _known("user.profile", user.profile, [field.name for field in features.user.fields])

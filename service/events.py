@@ -8,11 +8,11 @@ from bundle.record import Event, pack_events
 from bundle.schema import UNKNOWN
 from service.checks import check_events, readers
 from service.errors import StoreError
-from service.features import FeatureStore
 from service.metrics import Metrics
 from service.registry import Registry
 from service.schemas import EventsRequest, EventsResponse
 from service.settings import Settings
+from service.user_features import UserReader
 
 log = logging.getLogger("adrank.events")
 
@@ -22,7 +22,7 @@ class EventLog:
     """Takes events for the live bundle's histories."""
 
     registry: Registry
-    store: FeatureStore
+    users: UserReader
     metrics: Metrics
     settings: Settings
 
@@ -47,7 +47,7 @@ class EventLog:
             by_user.setdefault(str(event.user_id), []).append(Event(event.kind, at, values))
         if by_user:
             try:
-                anew = await self.store.append({user_id: pack_events(events) for user_id, events in by_user.items()})
+                anew = await self.users.append({user_id: pack_events(events) for user_id, events in by_user.items()})
             except StoreError as error:
                 if str(error) == "timeout":
                     raise StoreError(

@@ -1,4 +1,4 @@
-"""A request that works on a given bundle: a demo user of its own, and context values its vocabularies know."""
+"""A request that works on a given bundle: a demo user of its own, and context values that it knows."""
 
 import json
 import shlex
@@ -11,7 +11,12 @@ from bundle.schema import FIRST_KNOWN, FieldSpec, Kind
 def example_request(bundle: Bundle, k: int = 5) -> dict[str, Any]:
     """The body of a rank request. Without demo users it is for an unknown one."""
     user_id = next(iter(bundle.users.ids()), "nobody") if bundle.users is not None else "nobody"
-    context = {field.name: _value(bundle, field) for field in bundle.manifest.features.context.fields}
+    context: dict[str, object] = {
+        name: sets.values.value_of(FIRST_KNOWN + len(sets.values) // 2)
+        for name, sets in bundle.targeting.items()
+        if len(sets.values)
+    }
+    context |= {field.name: _value(bundle, field) for field in bundle.manifest.features.context.fields}
     return {
         "user_id": user_id,
         "context": {name: value for name, value in context.items() if value is not None},

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from bundle.folder import DemoUsers
@@ -21,6 +21,13 @@ class FeatureStore(Protocol):
 
         An unknown user gets a record with an empty profile. Returns how many records that were there could not be
         appended to and were started anew.
+        """
+
+    async def follow(self, told: Callable[[], None], changed: Callable[[Iterable[str]], None]) -> None:
+        """Call `changed` with the ids of users whose records others write, until the StoreError that ends it.
+
+        `told` is called when that begins, and again whenever all users may have changed: what was read before the call
+        may have changed unnoticed. Returns at once when nobody else writes.
         """
 
     async def ping(self) -> None:
@@ -60,6 +67,9 @@ class EmbeddedStore:
             if len(self._written) > self._max_users:
                 self._written.popitem(last=False)
         return 0
+
+    async def follow(self, told: Callable[[], None], changed: Callable[[Iterable[str]], None]) -> None:
+        """Nobody else writes."""
 
     async def ping(self) -> None:
         """Always answers."""

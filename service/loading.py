@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bundle.cell_files import check_cells
 from bundle.errors import ContractError
 from bundle.folder import Bundle, open_bundle
 from bundle.golden import GoldenRow, compare, load_golden
+from bundle.row_sets import check_row_sets
 from bundle.schema import FIRST_KNOWN
 from service.budget import Budget, Estimates
 from service.cascade import Ask, finerank, rank
 from service.errors import SettingsError
 from service.registry import LoadedBundle, Proof, Sizes
-from service.retrieval import AdIndex, one_thread_each
 from service.scorer import Graph
 from service.settings import Settings
 from service.timing import RequestTiming
@@ -36,7 +37,6 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
     query = Graph(folder, stages.prerank.query, settings.provider, settings.threads)
     fine = Graph(folder, stages.finerank.graph, settings.provider, settings.threads)
     _check_inputs(bundle, query, fine)
-    worth = bundle.ads.qscores[FIRST_KNOWN:] * bundle.ads.bids[FIRST_KNOWN:]
     loaded = LoadedBundle(
         bundle=bundle,
         sizes=Sizes(
@@ -47,8 +47,6 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
         ),
         query=query,
         finerank=fine,
-        index=AdIndex(folder / stages.retrieval.index, stages.retrieval, bundle.ads),
-        by_value=np.argsort(-worth, kind="stable") + FIRST_KNOWN,
         proof=Proof(0, 0.0, 0.0),
         estimates=Estimates(),
     )
@@ -69,8 +67,14 @@ def _check(bundle: Bundle, settings: Settings) -> None:
         raise SettingsError(
             f"history_limit is {settings.history_limit}, a history of {bundle.id} reads {longest} events"
         )
-    if not np.all(np.isfinite(bundle.ads.bids)) or np.any(bundle.ads.bids < 0):
-        raise ContractError(f"{bundle.folder}/ads/bids.npy: bids must be finite and not negative")
+    for name, amounts in (("bids", bundle.ads.bids), ("qscores", bundle.ads.qscores)):
+        low, high = float(amounts.min()), float(amounts.max())  # a NaN becomes both
+        if not 0 <= low <= high < np.inf:
+            raise ContractError(
+                f"{bundle.folder}/ads/{name}.npy: from {low} to {high}, {name} must be finite and not negative"
+            )
+    bundle.ads.index.check(bundle.folder / "ads")
+    check_cells(bundle.folder / "cells", bundle.cells, bundle.ads.worth(slice(None)))
     fields = bundle.ads.fields
     sizes = [
         field.size for field, place in bundle.manifest.features.ad.slices() for _ in range(place.start, place.stop)
@@ -85,12 +89,9 @@ def _check(bundle: Bundle, settings: Settings) -> None:
                 f"{bundle.folder}/postings/{name}.offsets.npy: {len(postings.offsets)} offsets, {wanted}"
             )
         _check_range(f"{bundle.folder}/postings/{name}.rows.npy", postings.rows, FIRST_KNOWN, len(bundle.ads.bids))
-    for name, chosen in bundle.filters.items():
-        if len(chosen.codes) != len(bundle.ads.bids):
-            raise ContractError(
-                f"{bundle.folder}/filters/{name}.codes.npy: {len(chosen.codes)} rows, {len(bundle.ads.bids)} are needed"
-            )
-        _check_range(f"{bundle.folder}/filters/{name}.codes.npy", chosen.codes, 0, chosen.values.size)
+    for part, by_field in (("filters", bundle.filters), ("targeting", bundle.targeting)):
+        for name, sets in by_field.items():
+            check_row_sets(bundle.folder / part, name, sets, bundle.ads.index.size)
 
 
 def _check_range(what: str, values: npt.NDArray[Any], low: int, end: int) -> None:
@@ -123,7 +124,7 @@ def _replay(loaded: LoadedBundle, golden: list[GoldenRow]) -> Proof:
         found = loaded.query.run(values)
         name = f"{loaded.bundle.folder / loaded.query.spec.file}, golden row {i}"
         query_worst = max(query_worst, compare(f"{name}, query", found["query"], row.query, allowed.query_tolerance))
-        logit_worst = max(logit_worst, compare(f"{name}, offset", found["offset"], row.offset, allowed.logit_tolerance))
+        query_worst = max(query_worst, compare(f"{name}, offset", found["offset"], row.offset, allowed.query_tolerance))
         logits = finerank(loaded, values, row.ads)
         name = f"{loaded.bundle.folder / loaded.finerank.spec.file}, golden row {i}, logits"
         logit_worst = max(logit_worst, compare(name, logits, row.logits, allowed.logit_tolerance))
@@ -131,7 +132,6 @@ def _replay(loaded: LoadedBundle, golden: list[GoldenRow]) -> Proof:
 
 
 def _warm_up(loaded: LoadedBundle, row: GoldenRow) -> None:
-    one_thread_each()
     for run in range(WARM_UP_RUNS):
         if run == WARM_UP_RUNS - 1:  # the first runs allocate; only the last one says what a stage costs
             loaded.estimates.clear()

@@ -16,6 +16,8 @@ from service.problem import problem, unexpected
 log = logging.getLogger("adrank.http")
 GONE = 499
 """Counted for callers that left before they had sent their request; nobody is there to answer."""
+PUTS = 8
+"""Changes of flags in flight at the same time in one process; each takes a few milliseconds."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -58,33 +60,36 @@ class RequestIdMiddleware:
 
 
 class InFlightMiddleware:
-    """Refuses a POST at once when `limit` of them are in flight: before anything of it is read or parsed."""
+    """Refuses a POST at once when `limit` of them are in flight: before anything of it is read or parsed.
+
+    A PUT changes flags of ads and has places of its own: an ad can be stopped while the service is overloaded.
+    """
 
     def __init__(self, app: ASGIApp, limit: int, metrics: Metrics) -> None:
         self.app = app
-        self.limit = limit
+        self.limits = {"POST": limit, "PUT": PUTS}
         self.metrics = metrics
-        self.count = 0
+        self.counts = {"POST": 0, "PUT": 0}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Health and metrics are GETs and always pass: an overloaded service must stay observable."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] not in self.limits:
             await self.app(scope, receive, send)
             return
-        if self.count >= self.limit:
+        method: str = scope["method"]
+        if self.counts[method] >= self.limits[method]:
             self.metrics.refused()
-            await problem(OverloadedError(self.limit), scope["state"]["request_id"])(scope, receive, send)
+            refusal = problem(OverloadedError(self.limits[method]), scope["state"]["request_id"])
+            await refusal(scope, receive, send)
             return
-        self.count += 1
-        self.metrics.in_flight(self.count)
+        self._take(method, 1)
         held = True
 
         def give_back() -> None:
             nonlocal held
             if held:
                 held = False
-                self.count -= 1
-                self.metrics.in_flight(self.count)
+                self._take(method, -1)
 
         async def send_without_place(message: Message) -> None:
             # Answers are whole before they start, so the work is done. Sending waits for the caller to read, which may
@@ -96,6 +101,10 @@ class InFlightMiddleware:
             await self.app(scope, receive, send_without_place)
         finally:
             give_back()
+
+    def _take(self, method: str, places: int) -> None:
+        self.counts[method] += places
+        self.metrics.in_flight(sum(self.counts.values()))
 
 
 class BodyMiddleware:

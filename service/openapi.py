@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from service.schemas import EventsRequest, RankRequest, ScoreRequest
+from service.schemas import EventsRequest, FlagsRequest, RankRequest, ScoreRequest
 
 TEMPLATE = "#/components/schemas/{model}"
 
@@ -16,7 +16,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         bodies = models_json_schema(
-            [(model, "validation") for model in (RankRequest, ScoreRequest, EventsRequest)], ref_template=TEMPLATE
+            [(model, "validation") for model in (RankRequest, ScoreRequest, EventsRequest, FlagsRequest)],
+            ref_template=TEMPLATE,
         )[1]["$defs"]
         made["components"]["schemas"].update(bodies)
         app.openapi_schema = made

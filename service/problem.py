@@ -1,7 +1,7 @@
 """The service's errors as HTTP: the one table to status and code, and the body they all share."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,7 @@ from service.errors import (
     ServiceError,
     StoreError,
 )
-from service.schemas import EventIn, Filter, Given
+from service.schemas import AdFlagsIn, EventIn, Filter, Given
 
 TABLE: dict[type[ServiceError], tuple[int, str]] = {
     MalformedBodyError: (400, "malformed_json"),
@@ -42,7 +42,7 @@ UNION_BRANCHES = ("constrained-", "list[", "function-", "nullable")
 MOST_ERRORS = 500
 """Wrong places in a body that are looked at. Lists stop at their first, but an object names each unknown key."""
 UNION_TYPES = {"int", "float", "str", "bool", "none"}
-NESTED: dict[str, type[BaseModel]] = {"user": Given, "filters": Filter, "events": EventIn}
+NESTED: dict[str, type[BaseModel]] = {"user": Given, "filters": Filter, "events": EventIn, "flags": AdFlagsIn}
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -51,6 +51,19 @@ def parse(model: type[Model], body: bytes) -> Model:
     """The request in `body`. MalformedBodyError, or InvalidRequestError with the wrong field and what is accepted."""
     try:
         return model.model_validate_json(body)
+    except ValidationError as error:
+        raise translate(model, error) from error
+
+
+def parse_query(model: type[Model], given: Iterable[tuple[str, str]], lists: Collection[str] = ()) -> Model:
+    """The query of an address; `lists` may be given several times. InvalidRequestError as for a body."""
+    values: dict[str, list[str]] = {}
+    for name, value in given:
+        values.setdefault(name, []).append(value)
+    try:
+        return model.model_validate(
+            {name: found[0] if len(found) == 1 and name not in lists else found for name, found in values.items()}
+        )
     except ValidationError as error:
         raise translate(model, error) from error
 

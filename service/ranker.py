@@ -11,17 +11,26 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bundle.record import UserRecord
+from service.ad_flags import AdFlags
 from service.budget import Budget
 from service.cascade import Ask, Ranked, ScoredBy, rank, score
 from service.checks import check_rank, check_score
-from service.encode import encode_common, known_rows, needs_store, rows_of
+from service.eligibility import Passed, allowed_by
+from service.encode import encode_found, known_rows, needs_store, rows_of
 from service.registry import LoadedBundle, Registry
-from service.retrieval import allowed_by
-from service.schemas import Given, RankedAd, RankRequest, RankResponse, ScoreRequest, ScoreResponse, StageOut
+from service.schemas import (
+    ExcludedAd,
+    Given,
+    RankedAd,
+    RankRequest,
+    RankResponse,
+    ScoreRequest,
+    ScoreResponse,
+    StageOut,
+)
 from service.settings import Settings
 from service.timing import RequestTiming, StageTime
-from service.user_features import NOBODY, UserReader
+from service.user_features import UserFeatures, UserReader
 
 T = TypeVar("T")
 User = Literal["known", "unknown", "given"]
@@ -33,6 +42,7 @@ class Ranker:
 
     registry: Registry
     users: UserReader
+    flags: AdFlags
     executor: Executor
     settings: Settings
 
@@ -41,13 +51,17 @@ class Ranker:
         live = self.registry.live
         check_rank(request, live.bundle, self.settings)
         budget = self._budget(request.deadline_ms, timing)
-        record, user = await self._user(live, request.user_id, request.user, budget, timing)
+        found, user = await self._user(live, request.user_id, request.user, budget, timing)
 
-        def work() -> tuple[Ranked, list[int | str]]:
-            ask, unknown = _ask(live, request, record, request.k or self.settings.default_k)
-            return rank(live, ask, budget, timing), unknown
+        if (why := self.flags.degraded) is not None:
+            timing.degraded.append(why)
 
-        ranked, unknown = await self._in_thread(work, timing)
+        def work() -> tuple[Ranked, Own]:
+            flags = self.flags.of(live.bundle).passed
+            ask, own = _ask(live, request, found, request.k or self.settings.default_k, flags, timing)
+            return rank(live, ask, budget, timing), own
+
+        ranked, own = await self._in_thread(work, timing)
         _finish(live, user, timing)
         return {
             "request_id": request_id,
@@ -57,7 +71,8 @@ class Ranker:
             "ads": _ads(live, ranked),
             "stages": [_stage(stage) for stage in timing.stages],
             "degraded": timing.degraded,
-            "unknown_candidates": unknown,
+            "unknown_candidates": own.unknown,
+            "excluded_candidates": own.excluded,
             "features_ms": round(timing.waits.get("features", 0.0), 3),
             "queue_ms": round(timing.waits.get("queue", 0.0), 3),
             "total_ms": round(timing.total_ms, 3),
@@ -68,22 +83,24 @@ class Ranker:
         live = self.registry.live
         check_score(request, live.bundle, self.settings)
         budget = self._budget(request.deadline_ms, timing)
-        record, user = await self._user(live, request.user_id, request.user, budget, timing)
+        found, user = await self._user(live, request.user_id, request.user, budget, timing)
 
-        def work() -> tuple[list[float | None], list[bool], ScoredBy]:
-            common = encode_common(live.bundle, request.user_id, record, request.user, request.context)
+        def work() -> tuple[list[float | None], list[int | str], ScoredBy]:
+            common = encode_found(live.bundle, request.user_id, found, request.user, request.context)
             rows = rows_of(live.bundle.ads.index, request.ads)
             pctr, scored_by = score(live, common, rows, budget, timing)
-            return _finite(pctr), known_rows(rows).tolist(), scored_by
+            unknown = [request.ads[i] for i in np.flatnonzero(~known_rows(rows))]
+            return _finite(pctr), list(dict.fromkeys(unknown)), scored_by
 
-        pctr, known, scored_by = await self._in_thread(work, timing)
+        pctr, unknown, scored_by = await self._in_thread(work, timing)
         _finish(live, user, timing)
         return {
             "request_id": request_id,
             "bundle_id": live.id,
             "user": user,
             "scored_by": scored_by,
-            "scores": [{"ad_id": ad, "pctr": p, "known": k} for ad, p, k in zip(request.ads, pctr, known, strict=True)],
+            "pctr": pctr,
+            "unknown_ads": unknown,
             "degraded": timing.degraded,
             "features_ms": round(timing.waits.get("features", 0.0), 3),
             "queue_ms": round(timing.waits.get("queue", 0.0), 3),
@@ -95,16 +112,16 @@ class Ranker:
 
     async def _user(
         self, live: LoadedBundle, user_id: int | str, given: Given | None, budget: Budget, timing: RequestTiming
-    ) -> tuple[UserRecord, User]:
+    ) -> tuple[UserFeatures, User]:
         if not needs_store(live.bundle, given):
-            return NOBODY, "given"
+            return UserFeatures(), "given"
         with timing.wait("features"):
             found = await self.users.read(str(user_id), budget.remaining_ms / 1e3)
         if found.degraded is not None:
             timing.degraded.append(found.degraded)
         if given is not None:
-            return found.record, "given"
-        return found.record, "known" if found.known else "unknown"
+            return found, "given"
+        return found, "known" if found.known else "unknown"
 
     async def _in_thread(self, work: Callable[[], T], timing: RequestTiming) -> T:
         """Run `work` in a worker thread, the only hop of a request."""
@@ -117,23 +134,36 @@ class Ranker:
         return await asyncio.get_running_loop().run_in_executor(self.executor, timed)
 
 
-def _ask(live: LoadedBundle, request: RankRequest, record: UserRecord, k: int) -> tuple[Ask, list[int | str]]:
-    """The arrays of a rank request, and its own candidates that are not in the catalogue."""
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The own candidates that are not ranked."""
+
+    unknown: list[int | str]
+    excluded: list[ExcludedAd]
+
+
+def _ask(
+    live: LoadedBundle, request: RankRequest, found: UserFeatures, k: int, flags: Passed, timing: RequestTiming
+) -> tuple[Ask, Own]:
+    """The arrays of a rank request, and its own candidates that are left out. `flags`: the live ones of FlagView."""
     bundle = live.bundle
-    common = encode_common(bundle, request.user_id, record, request.user, request.context)
-    asked = {
-        field: (True, condition.any_of) if condition.any_of is not None else (False, condition.none_of or [])
-        for field, condition in request.filters.items()
-    }
-    allowed = allowed_by(bundle.filters, asked, live.rows)
+    common = encode_found(bundle, request.user_id, found, request.user, request.context)
+    with timing.wait("eligibility"):
+        eligible = allowed_by(bundle, request.filters, request.context, flags)
     if request.candidates is None:
-        return Ask(common, k, allowed=allowed), []
+        note = f"{eligible.ads} of {len(bundle.ads.index)} ads eligible"
+        return Ask(common, k, allowed=eligible.allowed, note=note), Own([], [])
     rows = rows_of(bundle.ads.index, request.candidates)
     known = known_rows(rows)
     unknown = [request.candidates[i] for i in np.flatnonzero(~known)]
-    own = np.unique(rows[known])
-    note = f"own candidates: {len(unknown)} unknown, {int(known.sum()) - len(own)} repeated"
-    return Ask(common, k, own, note, len(rows), allowed), unknown
+    own, first = np.unique(rows[known], return_index=True)
+    reasons = eligible.reasons(own)
+    places = np.flatnonzero(known)[first]
+    left_out = sorted((int(place), why) for place, why in zip(places, reasons, strict=True) if why is not None)
+    excluded: list[ExcludedAd] = [{"ad_id": request.candidates[i], "reason": why} for i, why in left_out]
+    repeated = int(known.sum()) - len(own)
+    note = f"own candidates: {len(unknown)} unknown, {repeated} repeated, {len(excluded)} excluded"
+    return Ask(common, k, own, note, len(rows), eligible.allowed), Own(unknown, excluded)
 
 
 def _ads(live: LoadedBundle, ranked: Ranked) -> list[RankedAd]:
@@ -148,7 +178,10 @@ def _ads(live: LoadedBundle, ranked: Ranked) -> list[RankedAd]:
 
 
 def _finite(values: npt.NDArray[np.float64]) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in values.tolist()]
+    if np.isnan(values).any():
+        return [None if math.isnan(value) else value for value in values.tolist()]
+    found: list[float | None] = values.tolist()
+    return found
 
 
 def _stage(stage: StageTime) -> StageOut:

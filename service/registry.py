@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from bundle.folder import Bundle
 from service.budget import Estimates
 from service.errors import NotReadyError
-from service.retrieval import AdIndex
 from service.scorer import Graph
 
 
@@ -33,15 +29,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class LoadedBundle:
-    """A bundle that was proved, with its sessions and index. Nothing in it changes but the running estimates."""
+    """A bundle that was proved, with its sessions. Nothing in it changes but the running estimates."""
 
     bundle: Bundle
     sizes: Sizes
     query: Graph
     finerank: Graph
-    index: AdIndex
-    by_value: npt.NDArray[np.int64]
-    """Rows of all ads, largest Qscore × bid first: what is shown when there is no time for anything else."""
     proof: Proof
     estimates: Estimates
 

@@ -124,6 +124,36 @@ class EventsRequest(Incoming):
     )
 
 
+class AdFlagsIn(Incoming):
+    """What is said of one ad. At least one of the flags; one that is left out stays as it is."""
+
+    ad_id: Id = Field(description="The ad; it need not be in the catalogue yet.")
+    paused: Flag | None = Field(default=None, description="Whether it is not to be shown for now.")
+    budget_exhausted: Flag | None = Field(default=None, description="Whether its budget is used up.")
+
+
+class FlagsRequest(Incoming):
+    """Taken by every worker process within ADRANK_FLAGS_POLL_SECONDS, all or none."""
+
+    flags: Annotated[list[AdFlagsIn], Field(fail_fast=True, min_length=1, max_length=100_000)] = Field(
+        description="No ad twice. At most ADRANK_MAX_FLAGS."
+    )
+
+
+class FlagsQuery(BaseModel):
+    """Which flags to look at. Texts, as they stand in the address."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ad_id: Annotated[list[ShortText], Field(max_length=100_000)] = Field(
+        default=[], description="These ads, may be given several times. At most ADRANK_MAX_FLAGS."
+    )
+    after: Annotated[str, StringConstraints(max_length=128)] = Field(
+        default="", description="Ads with flags whose ids, as text, come after this one."
+    )
+    limit: Annotated[int, Field(ge=1, le=1000)] = Field(default=100, description="At most so many of them.")
+
+
 class RankedAd(TypedDict):
     """One ad of the answer."""
 
@@ -146,6 +176,14 @@ StageOut = TypedDict(
 ScoredBy = Literal["finerank", "prerank", "qscore"]
 
 
+class ExcludedAd(TypedDict):
+    """An own candidate that may not be shown."""
+
+    ad_id: int | str
+    reason: str
+    """paused, budget_exhausted, `targeting: FIELD` or `filter: FIELD`; the first that holds."""
+
+
 class RankResponse(TypedDict):
     """The answer to a rank request."""
 
@@ -159,27 +197,24 @@ class RankResponse(TypedDict):
     degraded: list[str]
     unknown_candidates: list[int | str]
     """Own candidates that are not in the catalogue."""
+    excluded_candidates: list[ExcludedAd]
+    """Own candidates that were not ranked because they may not be shown; each once."""
     features_ms: float
     queue_ms: float
     total_ms: float
 
 
-class ScoredAd(TypedDict):
-    """One score. `known` is false for an ad outside the catalogue, scored as an unknown one."""
-
-    ad_id: int | str
-    pctr: float | None
-    known: bool
-
-
 class ScoreResponse(TypedDict):
-    """The answer to a score request, ads in the given order."""
+    """The answer to a score request."""
 
     request_id: str
     bundle_id: str
     user: Literal["known", "unknown", "given"]
     scored_by: ScoredBy
-    scores: list[ScoredAd]
+    pctr: list[float | None]
+    """Click probability of each ad, in the order in which the ads were given; null when it is no finite number."""
+    unknown_ads: list[int | str]
+    """Those outside the catalogue, each once; they were scored as an unknown ad."""
     degraded: list[str]
     features_ms: float
     queue_ms: float
@@ -194,6 +229,42 @@ class EventsResponse(TypedDict):
     ignored: int
     unknown_ads: int
     """Accepted events whose ad is not in the catalogue: stored, and read as unknown."""
+
+
+class FlagsChanged(TypedDict):
+    """What became of the flags."""
+
+    request_id: str
+    changed: int
+    """Ads that have other flags than before."""
+    unknown_ads: int
+    """Ads of the request that are not in the catalogue: their flags are kept, a later bundle may know them."""
+
+
+class AdFlagsOut(TypedDict):
+    """One ad's flags."""
+
+    ad_id: int | str
+    paused: bool
+    budget_exhausted: bool
+    known: bool
+    """Whether it is in the catalogue."""
+
+
+class FlagsResponse(TypedDict):
+    """Flags as this process knows them."""
+
+    request_id: str
+    flags: list[AdFlagsOut]
+    next_after: str | None
+    """There may be more: ask again with `after` set to this."""
+    paused: int
+    """Ads of the catalogue that are paused."""
+    budget_exhausted: int
+    unknown_ads: int
+    """Ads with flags that are not in the catalogue."""
+    age_s: float
+    """Seconds since the flags were read from the store."""
 
 
 class GoldenOut(TypedDict):
@@ -218,6 +289,8 @@ class BundleOut(TypedDict):
     profile_fields: list[str]
     histories: dict[str, dict[str, object]]
     filters: list[str]
+    targeting: list[str]
+    """Context fields by which ads are targeted."""
     event_kinds: list[str]
     bytes: int
     golden: GoldenOut
@@ -255,4 +328,6 @@ class Problem(TypedDict):
 RANK_RESPONSE = TypeAdapter(RankResponse)
 SCORE_RESPONSE = TypeAdapter(ScoreResponse)
 EVENTS_RESPONSE = TypeAdapter(EventsResponse)
+FLAGS_CHANGED = TypeAdapter(FlagsChanged)
+FLAGS_RESPONSE = TypeAdapter(FlagsResponse)
 BUNDLES_RESPONSE = TypeAdapter(BundlesResponse)

@@ -53,10 +53,15 @@ def make_session(path: Path, provider: str, threads: int) -> ort.InferenceSessio
 
 
 class Graph:
-    """One ONNX graph whose inputs and outputs are those the manifest states. Safe to run from several threads."""
+    """One ONNX graph whose inputs and outputs are those the manifest states. Safe to run from several threads.
+
+    Large weights in a file beside the graph are mapped by onnxruntime, not read: all processes share one copy of them.
+    """
 
     def __init__(self, folder: Path, spec: GraphSpec, provider: str, threads: int) -> None:
         self.spec = spec
+        if spec.weights is not None and not (folder / spec.weights).is_file():
+            raise ContractError(f"{folder / spec.file}: its weights {spec.weights!r} are not there")
         self._session = make_session(folder / spec.file, provider, threads)
         _check(f"{folder / spec.file}: inputs", self._session.get_inputs(), spec.inputs)
         _check(f"{folder / spec.file}: outputs", self._session.get_outputs(), spec.outputs)

@@ -81,13 +81,31 @@ class Settings(BaseSettings):
         5, ge=1, description="After so many failed reads in a row the store is left alone for a while."
     )
     breaker_seconds: float = Field(1.0, gt=0, description="How long it is left alone; then one read tries again.")
-    stale_users: int = Field(
-        10_000, ge=0, description="Users whose last record is remembered, to be used when the store fails. 0: none."
+    cache_users: int = Field(
+        10_000, ge=0, le=10_000_000, description="Users whose last record each process keeps in memory. 0: none."
+    )
+    cache_bytes: int = Field(
+        67_108_864,
+        ge=0,
+        le=1 << 40,
+        description="Memory for them in each process: about 1 kB and twice the record a user. 0: none.",
+    )
+    cache_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="A kept record serves for so long while Redis tells of changes. 0: Redis is not asked to.",
+    )
+    cache_untold_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="The same while it does not tell: how late events that other processes took are seen. 0: never.",
     )
     stale_seconds: float = Field(
         300.0,
         gt=0,
-        description="A remembered record older than this is not used: stale features must not pass for fresh.",
+        description="When the store fails, a kept record serves for so long, and the answer says so.",
     )
     history_limit: int = Field(
         1000,
@@ -124,6 +142,24 @@ class Settings(BaseSettings):
         description="Ads in one score request or own candidate list; bounds the time of a request.",
     )
     max_events: int = Field(1000, ge=1, le=100_000, description="Events in one request.")
+    max_flags: int = Field(1000, ge=1, le=100_000, description="Ads whose flags one request may change or ask for.")
+    max_flagged_ads: int = Field(
+        1_000_000,
+        ge=1,
+        le=10_000_000,
+        description="Ads that may have flags at the same time. Each takes about 150 bytes in every worker process.",
+    )
+    flags_poll_seconds: float = Field(
+        1.0,
+        ge=0.05,
+        le=60,
+        description="How often each worker asks Redis which flags of ads changed: how late it may show a paused ad.",
+    )
+    flags_stale_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="When flags were last read longer ago, answers say so. Above flags_poll_seconds.",
+    )
     max_k: int = Field(200, ge=1, le=10_000, description="Most ads a request may ask for.")
     default_k: int = Field(10, ge=1, description="Ads returned when a request does not say how many.")
 
@@ -159,6 +195,16 @@ class Settings(BaseSettings):
                 f"features_timeout_ms is {self.features_timeout_ms:g}, it must be below default_deadline_ms, "
                 f"{self.default_deadline_ms}"
             )
+        if not self.flags_poll_seconds < self.flags_stale_seconds:
+            raise ValueError(
+                f"flags_poll_seconds is {self.flags_poll_seconds:g}, it must be below flags_stale_seconds, "
+                f"{self.flags_stale_seconds:g}"
+            )
+        if self.redis_flags_prefix.startswith(self.redis_prefix):
+            raise ValueError(
+                f"redis_prefix is {self.redis_prefix!r}, with which the keys of flags, {self.redis_flags_prefix!r}, "
+                "begin too: they would be taken for users"
+            )
         if self.workers > 1 and self.redis_url is None:
             raise ValueError(
                 f"workers is {self.workers}, more than 1 need redis_url: events kept by one are lost on others"
@@ -170,6 +216,11 @@ class Settings(BaseSettings):
         if self.default_k > self.max_k:
             raise ValueError(f"default_k is {self.default_k}, at most max_k, {self.max_k}")
         return self
+
+    @property
+    def redis_flags_prefix(self) -> str:
+        """What the keys of ads' flags start with: services that do not share users do not share flags."""
+        return f"flags:{self.redis_prefix}"
 
 
 def read_settings(**given: Any) -> Settings:

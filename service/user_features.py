@@ -1,8 +1,14 @@
-"""A request's user features: the store within a time-out, else a recent copy, else stated defaults. Never an error."""
+"""A request's user features: a fresh copy, else the store within a time-out, else an older copy, else stated defaults.
 
-from collections import OrderedDict
+Never an error. Requests that miss the same user at the same time share one read of the store.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from time import monotonic
+from functools import partial
 
 from bundle.errors import RecordError
 from bundle.record import UserRecord, unpack
@@ -10,86 +16,185 @@ from service.breaker import Breaker
 from service.errors import StoreError
 from service.features import FeatureStore, within
 from service.metrics import Metrics
+from service.user_cache import CHANGED, StoredUser, UserCache
 
+log = logging.getLogger("adrank.features")
 NOBODY = UserRecord()
-SHORTEST_WAIT_S = 0.005
-"""A store that did not answer within less is not thought to fail: Redis takes 0.2 ms, a busy process a few."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+"""Between attempts to be told of changes; doubled each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
     """What is known of a user, and what went wrong while asking."""
 
-    record: UserRecord
-    known: bool
+    known: bool = False
     degraded: str | None = None
+    stored: StoredUser | None = None
+    """The record that other requests share, None when nothing is known."""
+    parsed: UserRecord | None = None
+    """The same read already, by the request that fetched it."""
+
+    @property
+    def record(self) -> UserRecord:
+        """Profile and events."""
+        if self.parsed is not None:
+            return self.parsed
+        return NOBODY if self.stored is None else unpack(self.stored.packed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Why a read of the store came to nothing, for the answer and for the metric."""
+
+    why: str
+    outcome: str
+
+
+_Flight = asyncio.Task[UserFeatures | _Failed]
 
 
 class UserReader:
-    """Reads users from a store that may be slow, down, or hold rubbish."""
+    """Reads users from a store that may be slow, down, or hold rubbish. For one event loop."""
 
     def __init__(
         self,
         store: FeatureStore,
         breaker: Breaker,
         metrics: Metrics,
+        cache: UserCache,
         timeout_s: float,
-        copies: int,
-        copy_seconds: float,
         max_record_bytes: int = 262_144,
     ) -> None:
-        """`copies` users' last records are remembered for `copy_seconds`, to be used when the store fails.
-
-        Records of more than `max_record_bytes` count as unreadable.
-        """
+        """Records of more than `max_record_bytes` count as unreadable."""
         self._store = store
         self._breaker = breaker
         self._metrics = metrics
+        self._cache = cache
         self._timeout_s = timeout_s
-        self._max_copies = copies
-        self._copy_seconds = copy_seconds
         self._max_record_bytes = max_record_bytes
-        self._copies: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._flights: dict[str, _Flight] = {}
+        """The reads that a request may join: none that began before a change of its user was told."""
+        self._running: set[_Flight] = set()
+        self._following: asyncio.Task[None] | None = None
 
     async def read(self, user_id: str, remaining_s: float) -> UserFeatures:
         """The user's features, within the store's time-out and half of what is left of the request's deadline."""
-        if not self._breaker.allows():
-            return self._without_store(user_id, "store skipped after failures", "breaker")
+        entry = self._cache.fresh(user_id)
+        if entry is not None:
+            self._metrics.cache_read("hit")
+            return UserFeatures(entry.user is not None, stored=entry.user)
         limit = min(self._timeout_s, remaining_s / 2)
+        if limit <= 0:  # says nothing about the store, so it is not asked
+            return self._without_store(user_id, _Failed("timeout", "timeout"))
+        flight = self._flights.get(user_id)
+        self._metrics.cache_read("miss" if flight is None else "joined")
+        if flight is None:
+            if not self._breaker.allows():
+                return self._without_store(user_id, _Failed("store skipped after failures", "breaker"))
+            flight = self._start(user_id)
+        # Unlike wait_for, wait leaves the read alone when this request is late or cancelled: others may wait for it.
+        await asyncio.wait((flight,), timeout=limit)
+        found = flight.result() if flight.done() else _Failed("timeout", "timeout")
+        if isinstance(found, _Failed):
+            return self._without_store(user_id, found)
+        self._metrics.features("known" if found.known else "unknown")
+        return found
+
+    async def append(self, events: Mapping[str, bytes]) -> int:
+        """FeatureStore.append; afterwards no request is answered from what was read before."""
         try:
-            value = await within(max(0.0, limit), self._store, user_id)
+            return await self._store.append(events)
+        finally:  # also of a failure it is not known whether the store took the events
+            self.changed(events)
+
+    def changed(self, user_ids: Iterable[str]) -> None:
+        """The records of these users are not what they were."""
+        count = 0
+        for user_id in user_ids:
+            count += self._cache.changed(user_id)
+            self._flights.pop(user_id, None)  # who waits for it asked before; who asks now starts another
+        if count:
+            self._metrics.cache_changed(count)
+
+    def start(self) -> None:
+        """Have the store tell of changes from now on. While it does not, entries serve for less time."""
+        if self._cache.limits.users and self._cache.limits.told_s:
+            self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Give up what is still under way."""
+        tasks = [*self._running] if self._following is None else [*self._running, self._following]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """Listen until cancelled, whatever fails meanwhile."""
+        pause = FIRST_PAUSE_S
+        while True:
+            state = self._cache.state
+            try:
+                await self._store.follow(partial(self._told, True), self.changed)
+                return
+            except StoreError as error:
+                first = pause == FIRST_PAUSE_S or self._cache.state != state
+                level = logging.WARNING if first else logging.DEBUG
+                log.log(level, "the store does not tell which users change: %s; trying again", error)
+            except Exception:
+                log.exception("following the store's changes failed; trying again")
+            finally:
+                if self._cache.state != state:  # it did tell for a while
+                    self._told(False)
+                    pause = FIRST_PAUSE_S
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _told(self, told: bool) -> None:
+        self._cache.told(told)
+        self._flights.clear()
+        self._metrics.cache_told(told)
+
+    def _start(self, user_id: str) -> _Flight:
+        flight = asyncio.create_task(self._fetch(user_id, self._cache.clock(), self._cache.state))
+        self._flights[user_id] = flight
+        self._running.add(flight)
+        flight.add_done_callback(self._running.discard)
+        return flight
+
+    async def _fetch(self, user_id: str, began: float, state: int) -> UserFeatures | _Failed:
+        """One read of the store, for all who wait for it."""
+        mine = asyncio.current_task()
+        try:
+            value = await within(self._timeout_s, self._store, user_id)
         except StoreError as error:
-            # a request that came too late itself says nothing about the store
-            if str(error) != "timeout" or limit >= min(self._timeout_s, SHORTEST_WAIT_S):
-                self._breaker.failed()
-            return self._without_store(user_id, str(error), "timeout" if str(error) == "timeout" else "error")
+            self._breaker.failed()
+            why = str(error)
+            return _Failed(why, "timeout" if why == "timeout" else "error")
+        finally:
+            # What was read while its user changed is not fresh: the change may have come after it.
+            if self._flights.get(user_id) is mine:
+                del self._flights[user_id]
+            else:
+                state = CHANGED
         self._breaker.succeeded()
         if value is None:
-            self._copies.pop(user_id, None)  # forgotten by the store, so forgotten here
-            self._metrics.features("unknown")
-            return UserFeatures(NOBODY, known=False)
+            self._cache.put(user_id, None, began, state)  # forgotten by the store, so no older copy either
+            return UserFeatures()
         try:
             if len(value) > self._max_record_bytes:  # 1 MB takes 30 ms to read, during which nobody else is served
                 raise RecordError(f"a record of {len(value)} bytes, at most {self._max_record_bytes} are read")
             record = unpack(value)
         except RecordError:
-            return self._without_store(user_id, "unreadable", "unreadable")
-        self._remember(user_id, value)
-        self._metrics.features("known")
-        return UserFeatures(record, known=True)
+            return _Failed("unreadable", "unreadable")
+        stored = StoredUser(value)
+        self._cache.put(user_id, stored, began, state)
+        return UserFeatures(True, stored=stored, parsed=record)
 
-    def _without_store(self, user_id: str, why: str, outcome: str) -> UserFeatures:
-        at, value = self._copies.get(user_id, (0.0, b""))
-        if value and monotonic() - at <= self._copy_seconds:
-            self._metrics.features(f"{outcome}_stale")
-            return UserFeatures(unpack(value), known=True, degraded=f"user_features: {why}, stale copy")
-        self._metrics.features(outcome)
-        return UserFeatures(NOBODY, known=False, degraded=f"user_features: {why}")
-
-    def _remember(self, user_id: str, value: bytes) -> None:
-        if not self._max_copies:
-            return
-        self._copies[user_id] = (monotonic(), value)
-        self._copies.move_to_end(user_id)
-        if len(self._copies) > self._max_copies:
-            self._copies.popitem(last=False)
+    def _without_store(self, user_id: str, failed: _Failed) -> UserFeatures:
+        stored = self._cache.copy(user_id)
+        if stored is not None:
+            self._metrics.features(f"{failed.outcome}_stale")
+            return UserFeatures(True, f"user_features: {failed.why}, stale copy", stored)
+        self._metrics.features(failed.outcome)
+        return UserFeatures(degraded=f"user_features: {failed.why}")

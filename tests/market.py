@@ -18,7 +18,16 @@ from models.marketplace.spec import MarketplaceSpec
 from models.train import train_one
 
 SPEC = MarketplaceSpec(
-    seed=5, ads=300, users=200, impressions=6_000, categories=6, brands=30, advertisers=40, cities=8, days=5
+    seed=5,
+    ads=300,
+    users=200,
+    impressions=6_000,
+    categories=6,
+    brands=30,
+    advertisers=40,
+    cities=8,
+    days=5,
+    targeted=0.4,
 )
 PARTS = 3
 QSCORE: dict[str, Any] = {"kind": "qscore"}

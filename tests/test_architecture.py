@@ -22,7 +22,7 @@ def sources() -> list[Path]:
     ("package", "forbidden"),
     [
         ("bundle", "torch onnx onnxruntime fastapi redis polars pyarrow faiss service models export benchmarks"),
-        ("service", "torch onnx polars pyarrow sklearn scipy pandas models export benchmarks"),
+        ("service", "torch onnx faiss polars pyarrow sklearn scipy pandas models export benchmarks"),
         ("models", "fastapi uvicorn redis onnxruntime service export"),
         ("export", "fastapi uvicorn redis service"),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from bundle.encoding import Ragged
 from bundle.schema import FIRST_KNOWN, UNKNOWN
 from bundle.vocabulary import Vocabulary
 from models.data.columns import encodable, flat
@@ -13,7 +14,7 @@ from models.data.spec import DatasetSpec
 
 
 def write_catalogue(folder: Path, spec: DatasetSpec, fitted: Fitted) -> None:
-    """Write ads/ and filters/ into `folder`."""
+    """Write ads/, filters/ and targeting/ into `folder`."""
     side, ads = fitted.encoder.schema.ad, fitted.ads
     ids, numbers = fitted.encoder.encode_rows(
         side, {field.name: encodable(ads[f"f:{field.name}"]) for field in side.fields}, len(ads)
@@ -31,6 +32,20 @@ def write_catalogue(folder: Path, spec: DatasetSpec, fitted: Fitted) -> None:
     for feature in spec.ad_features:
         if feature.filter:
             _write_filter(folder / "filters", feature.column, ads[f"f:{feature.column}"])
+
+    (folder / "targeting").mkdir()
+    for rule in spec.targeting:
+        _write_targeting(folder / "targeting", rule.context, ads[f"t:{rule.context}"])
+
+
+def _write_targeting(folder: Path, name: str, column: pl.Series) -> None:
+    """The values of each ad, kept in full."""
+    values = Vocabulary(flat(column.explode(empty_as_null=False, keep_nulls=False).unique().sort()))
+    listed = encodable(column)
+    assert isinstance(listed, Ragged)
+    values.save(folder / f"{name}.values.npy")
+    np.save(folder / f"{name}.codes.npy", values.ids_of(listed.values))
+    np.save(folder / f"{name}.offsets.npy", np.concatenate(([0] * FIRST_KNOWN, listed.offsets)))
 
 
 def _write_filter(folder: Path, name: str, column: pl.Series) -> None:

@@ -25,7 +25,8 @@ def refuse(where: str, series: pl.Series, bad: pl.Series, first_row: int, expect
     rows = bad.fill_null(value=False).arg_true()
     if len(rows):
         row = int(rows[0])
-        raise DataError(f"{where}, row {first_row + row}: {series[row]!r}, {expected}")
+        value = series[row].to_list() if isinstance(series.dtype, pl.List) else series[row]
+        raise DataError(f"{where}, row {first_row + row}: {value!r}, {expected}")
 
 
 def category(series: pl.Series, where: str, first_row: int = 0) -> pl.Series:
@@ -145,6 +146,16 @@ def feature(series: pl.Series, column: FeatureColumn, where: str, first_row: int
     if column.kind is Kind.MULTIVALUED:
         return several(series, column.separator, where, first_row)
     return number(series, where, first_row)
+
+
+def targets(series: pl.Series, separator: str | None, where: str, first_row: int = 0) -> pl.Series:
+    """List(Int64) or List(String) of where an ad may be shown. Empty is everywhere: no value may be missing."""
+    if isinstance(series.dtype, pl.List):
+        refuse(where, series, series.list.eval(pl.element().is_null()).list.any(), first_row, "a value is missing")
+    if separator is not None or isinstance(series.dtype, pl.List):
+        return several(series, separator, where, first_row)
+    values = category(series, where, first_row)
+    return values.to_frame("value").select(pl.concat_list("value").list.drop_nulls()).to_series()
 
 
 def encodable(series: pl.Series) -> Column:

@@ -17,6 +17,7 @@ def check_description(spec: DatasetSpec) -> None:
         )
     _check_features(spec)
     _check_histories(spec)
+    _check_targeting(spec)
 
 
 def _check_features(spec: DatasetSpec) -> None:
@@ -65,6 +66,18 @@ def _check_histories(spec: DatasetSpec) -> None:
                     f"{spec.name}: {other.name!r} and {history.name!r} make {kind!r} events of different things: "
                     "a user's event is stored once, so source, column and what it carries must be the same"
                 )
+
+
+def _check_targeting(spec: DatasetSpec) -> None:
+    names = Counter(rule.context for rule in spec.targeting)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise DataError(f"{spec.name}: targeting names context {repeated[0]!r} twice")
+    kinds = {feature.column: feature.kind for feature in spec.context_features}
+    for rule in spec.targeting:
+        if not rule.context or "/" in rule.context or rule.context.startswith("."):
+            raise DataError(f"{spec.name}: targeting: context {rule.context!r} cannot name a file")
+        if (kind := kinds.get(rule.context, Kind.CATEGORICAL)) is not Kind.CATEGORICAL:
+            raise DataError(f"{spec.name}: targeting: context {rule.context!r} is {kind}, which has no single values")
 
 
 def _events(history: HistoryColumn) -> tuple[object, ...]:

@@ -67,7 +67,7 @@ class Gathered:
             counts.add(seen[f"f:{name}"])
 
     def _add_ads(self, frame: pl.DataFrame) -> None:
-        described = _described(frame.select("ad", "split", pl.col("^f:.*$"), pl.col("^bid$")))
+        described = _described(frame.select("ad", "split", pl.col("^[ft]:.*$"), pl.col("^bid$")))
         self._ads.append(described)
         self._ads_pending += len(described)
         if self._ads_pending > len(self._ads[0]) + 500_000:

@@ -3,10 +3,10 @@
 Normalised, the tables have the columns
 
     users   user, f:COLUMN for each user feature, h:COLUMN for each list of ads
-    ads     ad, f:COLUMN for each ad feature, bid
+    ads     ad, f:COLUMN for each ad feature, t:FIELD for each context field that ads are targeted by, bid
     log     user, ad, time, label, split (0 train, 1 valid, 2 test), row (number in the log), position, truth,
             r:COLUMN request columns, c:COLUMN context features, u:COLUMN user features that sit in the log,
-            and, where there is no table of ads, f:COLUMN and bid as in ads
+            and, where there is no table of ads, f:COLUMN, t:FIELD and bid as in ads
     behaviours   user, time, row, ad (histories of ads), f:COLUMN for each field that behaviours carry themselves
 """
 
@@ -96,6 +96,9 @@ class Layout:
             for feature in spec.ad_features:
                 series, where, first = place(feature.column)
                 found[f"f:{feature.column}"] = columns.feature(series, feature, where, first)
+            for rule in spec.targeting:
+                series, where, first = place(rule.ad)
+                found[f"t:{rule.context}"] = columns.targets(series, rule.separator, where, first)
             if spec.bid is not None:
                 found["bid"] = columns.bid(*place(spec.bid))
         return pl.DataFrame({name: series.alias(name) for name, series in found.items()})
@@ -154,6 +157,10 @@ def _users(spec: DatasetSpec, source: Table) -> pl.DataFrame:
 
 def _ads(spec: DatasetSpec, source: Table) -> pl.DataFrame:
     frame, named = _table(source, spec.ad, "ad", spec.ad_features)
+    for rule in spec.targeting:
+        _need(source, rule.ad)
+        where = f"{source.file}: column {rule.ad!r}"
+        named[f"t:{rule.context}"] = columns.targets(frame[rule.ad], rule.separator, where)
     if spec.bid is not None:
         _need(source, spec.bid)
         named["bid"] = columns.bid(frame[spec.bid], f"{source.file}: column {spec.bid!r}")

@@ -45,7 +45,7 @@ def partition_log(layout: Layout, folder: Path, partitions: int, *, progress: bo
             frame = layout.normalise(chunk, row)
             _same_types(types, frame, chunk.file)
             gathered.add(frame)
-            dealer.deal(frame.select(pl.exclude("^f:.*$", "^bid$")))
+            dealer.deal(frame.select(pl.exclude("^[ft]:.*$", "^bid$")))
             row += len(frame)
             bar.update(len(frame))
     gathered.check_splits()

@@ -43,7 +43,8 @@ def fingerprint(spec: DatasetSpec, data: Path) -> str:
     """Hash of the description and of the source files' names, sizes and times. DataError when a file is missing."""
     stats = [(path.relative_to(data).as_posix(), path.stat()) for path in READERS[spec.source].files(spec, data)]
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return hashlib.sha256(json.dumps([FORMAT, spec.model_dump(mode="json"), files]).encode()).hexdigest()
+    described = spec.model_dump(mode="json", exclude=None if spec.targeting else {"targeting"})
+    return hashlib.sha256(json.dumps([FORMAT, described, files]).encode()).hexdigest()
 
 
 def ensure_prepared(

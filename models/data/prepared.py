@@ -3,7 +3,9 @@
     schema.json            Prepared: feature schema, sizes of the splits, the description it was made from
     vocabulary/NAME.npy    one Vocabulary each
     ads/                   ids.npy, fields.npy, numbers.npy, bids.npy as in a bundle (row 0 padding, 1 unknown, ads)
-    filters/               F.codes.npy, F.values.npy as in a bundle
+    filters/               F.codes.npy int32[rows], the id of each ad's raw value in F.values.npy, a Vocabulary
+    targeting/             F.codes.npy int32[m], ids in F.values.npy; F.offsets.npy int64[rows + 1]: the ad of row r may
+                           be shown for codes[offsets[r]:offsets[r+1]] of context field F, everywhere if it has none
     users/                 ids.npy, offsets.npy, records.npy: packed records at the end of the log, as in a bundle
     train/ valid/ test/    part-NNNNN.parquet, request-grouped: one row a request
 

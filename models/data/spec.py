@@ -63,6 +63,17 @@ class HistoryColumn(Frozen):
         return self
 
 
+class TargetingRule(Frozen):
+    """Ads say where they may be shown: only where a request's context has one of the ad's values."""
+
+    context: str
+    """Field of the request's context; a feature of that name must be categorical. It need not be a feature."""
+    ad: str
+    """Ad column with the values, one or several; none: the ad may be shown everywhere."""
+    separator: str | None = None
+    """Several values in a text column: what stands between them. None: a column of lists, or of single values."""
+
+
 class SplitSpec(Frozen):
     """How rows are split when the source does not come split. Times are the log's own; a later row never trains."""
 
@@ -95,6 +106,7 @@ class DatasetSpec(Frozen):
     context_features: tuple[FeatureColumn, ...] = ()
     ad_features: tuple[FeatureColumn, ...] = Field(min_length=1)
     histories: tuple[HistoryColumn, ...] = ()
+    targeting: tuple[TargetingRule, ...] = ()
     split: SplitSpec = SplitSpec()
 
     @model_validator(mode="after")

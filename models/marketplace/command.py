@@ -30,7 +30,7 @@ OPTIONS = {
 def main(argv: list[str]) -> int:
     """Run the command; 0 when written, 2 when refused."""
     arguments = parser().parse_args(argv)
-    given = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in OPTIONS)}
+    given = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in (*OPTIONS, "targeted"))}
     try:
         spec = MarketplaceSpec.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -94,5 +94,11 @@ def parser() -> argparse.ArgumentParser:
     for option, what in OPTIONS.items():
         value = getattr(defaults, option.replace("-", "_"))
         made.add_argument(f"--{option}", type=int, metavar="N", help=f"{what} (default {value:,})")
+    made.add_argument(
+        "--targeted",
+        type=float,
+        metavar="SHARE",
+        help="share of the ads that may be shown in some scenes and regions only, up to 0.5 (default 0)",
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures as flat JSON")
     return made

@@ -2,9 +2,11 @@
 
 marketplace.json    the MarketplaceSpec: the whole world can be rebuilt from it
 dataset.yaml        the DatasetSpec
-ads.parquet         ad_id, category, brand, advertiser, price_level, quality, bid
+ads.parquet         ad_id, category, brand, advertiser, price_level, quality, bid; scenes and regions (lists, empty is
+                    everywhere) where some ads are targeted
 users.parquet       user_id, age_band, gender, city, spending, initial_history (ad ids, oldest first)
-log/NNNNN.parquet   user_id, ad_id, request_id, time_ms, scene, position, click, true_ctr; in order of time
+log/NNNNN.parquet   user_id, ad_id, request_id, time_ms, scene, position, click, true_ctr; in order of time; region,
+                    where some ads are targeted
 """
 
 import shutil
@@ -21,7 +23,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from bundle.schema import Kind
-from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, SplitSpec
+from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, SplitSpec, TargetingRule
 from models.marketplace.log import DAY_MS, Round, simulate
 from models.marketplace.spec import AGE_BANDS, GENDERS, MarketplaceSpec
 from models.marketplace.truth import Truth
@@ -81,6 +83,11 @@ def dataset_spec(spec: MarketplaceSpec) -> DatasetSpec:
                 fields=("ad_id", "category", "brand"),
                 max_length=spec.history_length,
             ),
+        ),
+        targeting=(
+            (TargetingRule(context="scene", ad="scenes"), TargetingRule(context="region", ad="regions"))
+            if spec.targeted
+            else ()
         ),
         split=SplitSpec(
             valid_from=spec.start_ms + int(span * TRAIN_SHARE),
@@ -181,8 +188,22 @@ def _ads(world: World) -> Iterator[pa.Table]:
                 "price_level": ads.price[rows],
                 "quality": ads.quality[rows],
                 "bid": ads.bid[rows],
+                **_targets(world, rows),
             }
         )
+
+
+def _targets(world: World, rows: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
+    """Lists of the scenes and regions of each ad, empty where it may be shown in all of them."""
+    if world.targets is None:
+        return {}
+    columns: dict[str, pa.Array] = {}
+    for name, names in (("scenes", world.spec.scenes), ("regions", world.spec.regions)):
+        bits = getattr(world.targets, name)[rows, None] >> np.arange(len(names)) & 1
+        listed = bits * (bits.sum(axis=1, keepdims=True) < len(names)) > 0
+        offsets = np.concatenate(([0], np.cumsum(listed.sum(axis=1)))).astype(np.int32)
+        columns[name] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.array(names)[listed.nonzero()[1]]))
+    return columns
 
 
 def _users(world: World, histories: npt.NDArray[np.int32]) -> Iterator[pa.Table]:

@@ -30,6 +30,8 @@ class Round:
     """[R] rows, all different"""
     scenes: Int64
     """[R]"""
+    regions: Int64
+    """[R], where the users are"""
     ads: Int64
     """[R, k] rows, shown at positions 0..k-1, all different within a request"""
     true_ctr: npt.NDArray[np.float32]
@@ -40,6 +42,7 @@ class Round:
     def frame(self, spec: MarketplaceSpec) -> pl.DataFrame:
         """The log's rows, one an impression, with external ids."""
         requests, k = self.ads.shape
+        regions = {"region": pl.Series(spec.regions).gather(np.repeat(self.regions, k))} if spec.targeted else {}
         return pl.DataFrame(
             {
                 "user_id": np.repeat(user_ids(self.users), k),
@@ -47,6 +50,7 @@ class Round:
                 "request_id": np.repeat(np.arange(self.first_request, self.first_request + requests), k),
                 "time_ms": np.repeat(self.time_ms, k),
                 "scene": pl.Series(spec.scenes).gather(np.repeat(self.scenes, k)),
+                **regions,
                 "position": np.tile(np.arange(k, dtype=np.int16), requests),
                 "click": self.clicks.ravel().astype(np.int8),
                 "true_ctr": self.true_ctr.ravel(),
@@ -66,12 +70,12 @@ def simulate(truth: Truth, histories: npt.NDArray[np.int32]) -> Iterator[Round]:
         requests = int(borders[i + 1] - borders[i])
         users = _visitors(world, requests, random)
         scenes = random.integers(0, len(spec.scenes), requests)
-        ads = _shown(world, users, random)
+        ads = _shown(world, users, scenes, random)
         positions = np.broadcast_to(np.arange(spec.candidates), ads.shape)
         ctr = truth.true_ctr(users, ads, scenes, positions, histories[users])
         clicks = random.random(ctr.shape, dtype=np.float32) < ctr
         when = np.sort(random.integers(times[i], times[i + 1], requests))
-        yield Round(int(borders[i]), when, users, scenes, ads, ctr, clicks)
+        yield Round(int(borders[i]), when, users, scenes, world.regions(users), ads, ctr, clicks)
         remember(histories, users, ads, clicks)
 
 
@@ -90,8 +94,8 @@ def _visitors(world: World, n: int, random: np.random.Generator) -> Int64:
     return np.argpartition(next_visit, n - 1)[:n].astype(np.int64)
 
 
-def _shown(world: World, users: Int64, random: np.random.Generator) -> Int64:
-    """The ads shown to each user, [R, k], all different within a row."""
+def _shown(world: World, users: Int64, scenes: Int64, random: np.random.Generator) -> Int64:
+    """The ads shown to each user, [R, k], all different within a row and allowed where they are shown."""
     spec = world.spec
     shape = (len(users), spec.candidates)
     source = random.random(shape)
@@ -108,7 +112,13 @@ def _shown(world: World, users: Int64, random: np.random.Generator) -> Int64:
         order = np.argsort(ads, axis=1, kind="stable")
         ordered = np.take_along_axis(ads, order, axis=1)
         row, place = np.nonzero(ordered[:, 1:] == ordered[:, :-1])
+        column = order[row, place + 1]
+        if world.targets is not None:
+            elsewhere = ~world.eligible(ads, users, scenes)
+            elsewhere[row, column] = False
+            further = np.nonzero(elsewhere)
+            row, column = np.concatenate((row, further[0])), np.concatenate((column, further[1]))
         if not row.size:
             return ads
-        # Ends soon: candidates are at most half of the ads, so each redraw succeeds with odds of at least 1/2.
-        ads[row, order[row, place + 1]] = random.integers(0, spec.ads, row.size)
+        # Ends soon: candidates are at most half of the ads that are for everywhere, which are all, or at least half.
+        ads[row, column] = random.integers(0, spec.ads, row.size)

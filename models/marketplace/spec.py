@@ -71,6 +71,10 @@ class MarketplaceSpec(Frozen):
     cities: int = Field(default=30, ge=1, le=10_000)
     scenes: tuple[str, ...] = Field(default=("feed", "search", "detail"), min_length=1)
     """Where ads are shown."""
+    regions: tuple[str, ...] = Field(default=("north", "east", "south", "west"), min_length=1, max_length=16)
+    """Where users are, by their city; only there when some ads are targeted."""
+    targeted: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the ads that may be shown in some scenes and regions only. 0: no ad has any targeting."""
     candidates: int = Field(default=10, ge=1, le=100)
     """Ads shown in one request, at positions 0, 1, …"""
     interests: int = Field(default=4, ge=1, le=20)
@@ -108,8 +112,16 @@ class MarketplaceSpec(Frozen):
             )
         if 2 * self.candidates > self.ads:
             raise ValueError(f"candidates must be at most half of ads, they are {self.candidates} and {self.ads}")
-        if len(set(self.scenes)) < len(self.scenes):
-            raise ValueError(f"scenes must differ, they are {self.scenes}")
+        for name, values in (("scenes", self.scenes), ("regions", self.regions)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must differ, they are {values}")
+        if self.targeted and 4 * self.candidates > self.ads:
+            raise ValueError(
+                f"candidates must be at most a quarter of ads when some are targeted, they are {self.candidates} and "
+                f"{self.ads}"
+            )
+        if self.targeted and len(self.scenes) > 16:
+            raise ValueError(f"there may be at most 16 scenes when some ads are targeted, there are {len(self.scenes)}")
         if self.requests > self.days * 86_400_000:
             raise ValueError(f"{self.requests} requests do not fit into {self.days} days at one a millisecond")
         return self

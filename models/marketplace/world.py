@@ -65,6 +65,14 @@ class Users:
 
 
 @dataclass(frozen=True, slots=True)
+class Targets:
+    """Where each ad may be shown: bit i of [ads] is scene, or region, i."""
+
+    scenes: npt.NDArray[np.uint16]
+    regions: npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """One simulated marketplace."""
 
@@ -75,6 +83,21 @@ class World:
     """[brands + 1]: running sum of the brands' shares of all ads."""
     ads: Ads
     users: Users
+    targets: Targets | None
+    """None: every ad may be shown everywhere."""
+
+    def regions(self, users: Rows) -> Int64:
+        """The region of each user."""
+        return np.asarray(self.users.city[users].astype(np.int64) % len(self.spec.regions))
+
+    def eligible(self, ads: Rows, users: Rows, scenes: Rows | None) -> npt.NDArray[np.bool_]:
+        """Whether each ad of [n, k] may be shown to users [n] in scenes [n]; None: in any scene."""
+        if self.targets is None:
+            return np.ones(ads.shape, dtype=np.bool_)
+        fits = self.targets.regions[ads] >> self.regions(users)[:, None] & 1
+        if scenes is not None:
+            fits &= self.targets.scenes[ads] >> scenes[:, None] & 1
+        return fits.astype(np.bool_)
 
     def draw_by_interest(self, users: Rows, k: int, random: np.random.Generator) -> Int64:
         """k ads for each user drawn by interests, repeats allowed: users [n] -> ads [n, k]."""
@@ -112,6 +135,8 @@ class World:
                 self.draw_by_interest(users, spec.history_length, random),
                 self.draw_popular(shape, random),
             )
+            while not (fits := self.eligible(ads, users, None)).all():  # at least half of the ads are for everywhere
+                ads[~fits] = self.draw_popular((int((~fits).sum()),), random)
             age = np.arange(spec.history_length, 0, -1)
             histories[users] = np.where(age <= length[:, None], ads, -1)
         return histories
@@ -132,6 +157,7 @@ def build_world(spec: MarketplaceSpec) -> World:
         brand_reach=brand_reach / brand_reach[-1],
         ads=_build_ads(spec, np.repeat(np.arange(spec.categories), per_category), brand_reach, _stream(spec, 1)),
         users=_build_users(spec, weight, category_start, _stream(spec, 2)),
+        targets=_build_targets(spec, _stream(spec, 6)) if spec.targeted else None,
     )
 
 
@@ -157,6 +183,18 @@ def _build_ads(
         by_brand=np.argsort(brand, kind="stable").astype(np.int32),
         brand_start=np.concatenate(([0], np.cumsum(np.bincount(brand, minlength=spec.brands)))),
     )
+
+
+def _build_targets(spec: MarketplaceSpec, random: np.random.Generator) -> Targets:
+    """Of the targeted ads a third by scene, a third by region, a third by both; each for about half of the values."""
+    targeted = random.permutation(spec.ads) < int(spec.targeted * spec.ads)
+    kind = random.integers(0, 3, spec.ads)
+
+    def some(values: int, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:
+        every = (1 << values) - 1
+        return np.where(chosen, random.integers(1, every + 1, spec.ads), every).astype(np.uint16)
+
+    return Targets(some(len(spec.scenes), targeted & (kind != 1)), some(len(spec.regions), targeted & (kind != 0)))
 
 
 def _build_users(

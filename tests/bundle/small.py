@@ -5,6 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.ad_index import AdIndex
+from bundle.ad_vectors import AdVectors
+from bundle.bitmap import of_rows
+from bundle.cell_files import arrange, save_cells
 from bundle.encoding import Encoder
 from bundle.folder import write_bundle
 from bundle.golden import Common, GoldenRow, save_golden
@@ -22,12 +26,15 @@ from bundle.manifest import (
     TensorSpec,
 )
 from bundle.record import Event, UserRecord, pack
+from bundle.row_sets import write_row_sets
 from bundle.schema import FeatureSchema, FieldSpec, HistorySpec, Kind, Side
 from bundle.vocabulary import Vocabulary
 
 ADS = Vocabulary.of(["ad-1", "ad-2", "ad-3"])
 CATEGORIES = Vocabulary.of([10, 20])
 CITIES = Vocabulary.of(["Lyon", "Ulm"])
+SCENES = Vocabulary.of(["feed", "search"])
+"""ad-1 is only for feed, ad-2 only for search, ad-3 for everywhere."""
 DIMENSION = 2
 
 SCHEMA = FeatureSchema(
@@ -55,9 +62,9 @@ def manifest(bundle_id: str = "small-1", users: int = len(USERS)) -> Manifest:
         bundle_id=bundle_id,
         made=Made(time="2025-01-01T00:00:00Z", commit="0" * 40, seed=1, data="small", versions={"torch": "2.13.0"}),
         features=SCHEMA,
-        catalogue=Catalogue(ads=3, has_bids=True, filters=("category",)),
+        catalogue=Catalogue(ads=3, has_bids=True, filters=("category",), targeting=("scene",)),
         stages=Stages(
-            retrieval=RetrievalStage(keep=100, index="ads/index.faiss", posting_fields=("category",)),
+            retrieval=RetrievalStage(keep=100, cells=1, posting_fields=("category",)),
             qscore=QscoreStage(keep=50),
             prerank=PrerankStage(
                 model="dqm",
@@ -106,20 +113,25 @@ def golden_rows(count: int = 2) -> list[GoldenRow]:
 
 
 def fill(folder: Path) -> None:
-    for name in ("vocabulary", "ads", "filters", "postings", "users"):
+    for name in ("vocabulary", "ads", "cells", "filters", "targeting", "postings", "users"):
         (folder / name).mkdir()
     CITIES.save(folder / "vocabulary/city.npy")
     CATEGORIES.save(folder / "vocabulary/category.npy")
-    ADS.save(folder / "ads/ids.npy")
+    vectors, bids = np.ones((5, DIMENSION), dtype=np.float32), np.array([0, 0, 1, 2, 3], dtype=np.float32)
+    qscores = np.array([0, 0, 0.3, 0.1, 0.02], dtype=np.float32)
+    order, cells = arrange(vectors, qscores * bids, np.zeros(3, dtype=np.int64))
+    assert order.tolist() == [0, 1, 2, 3, 4], "worth .3, .2, .06: the rows are in the order of the ids"
+    AdIndex.ordered(ADS, order).write(folder / "ads")
+    save_cells(folder / "cells", cells)
     np.save(folder / "ads/fields.npy", np.array([[0], [1], [2], [3], [2]], dtype=np.int32))
     np.save(folder / "ads/numbers.npy", np.zeros((5, 0), dtype=np.float32))
-    np.save(folder / "ads/bids.npy", np.array([0, 0, 1, 2, 3], dtype=np.float32))
-    np.save(folder / "ads/qscores.npy", np.array([0, 0, 0.1, 0.2, 0.3], dtype=np.float32))
-    np.save(folder / "ads/vectors.npy", np.ones((5, DIMENSION), dtype=np.float32))
-    (folder / "ads/index.faiss").write_bytes(b"index")
-    np.save(folder / "filters/category.codes.npy", np.array([0, 1, 2, 3, 2], dtype=np.int32))
-    CATEGORIES.save(folder / "filters/category.values.npy")
-    np.save(folder / "postings/category.rows.npy", np.array([4, 2, 3], dtype=np.int32))
+    np.save(folder / "ads/bids.npy", bids)
+    np.save(folder / "ads/qscores.npy", qscores)
+    AdVectors.of(vectors).write(folder / "ads")
+    rows = np.array([2, 3, 4])
+    write_row_sets(folder / "filters", "category", CATEGORIES, rows, np.array([2, 3, 2]), of_rows(rows[:0], 5))
+    write_row_sets(folder / "targeting", "scene", SCENES, rows[:2], np.array([2, 3]), of_rows(rows[2:], 5))
+    np.save(folder / "postings/category.rows.npy", np.array([2, 4, 3], dtype=np.int32))
     np.save(folder / "postings/category.offsets.npy", np.array([0, 0, 0, 2, 3], dtype=np.int64))
     packed = [pack(USERS[name]) for name in sorted(USERS)]
     Vocabulary.of(sorted(USERS)).save(folder / "users/ids.npy")

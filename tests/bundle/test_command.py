@@ -21,12 +21,13 @@ def test_show_says_what_the_bundle_is(folder: Path, capsys: pytest.CaptureFixtur
     assert main(["show", str(folder)]) == 0
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines()]
-    assert "bundle   small-1 (format 1)" in printed
+    assert "bundle   small-1 (format 2)" in printed
     assert "2025-01-01T00:00:00Z" in printed
     assert "torch 2.13.0" in printed
     assert "city (categorical, 4 ids), age (number)" in printed
     assert "clicks: the last 4 ads by category, appended by click" in printed
-    assert ["retrieval", "keeps", "100;", "nprobe", "16,", "posting", "lists:", "category"] in lines
+    assert ["retrieval", "keeps", "100;", "1", "cells,", "posting", "lists:", "category"] in lines
+    assert "targeted by context: scene" in printed
     assert ["din", "0.7500", "0.6250"] in lines
     assert ["qscore", "0.5000", "-"] in lines
     for name in ("query.onnx", "ads/vectors.npy", "golden.npz"):

@@ -1,19 +1,25 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from bundle.bitmap import Bitmap, unpack
 from bundle.errors import BundleError, ContractError, IntegrityError
 from bundle.folder import open_bundle, verify_files, write_bundle
 from bundle.manifest import read_manifest
-from bundle.record import unpack
+from bundle.record import unpack as unpack_record
 from tests.bundle import small
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return small.small_bundle(tmp_path)
+
+
+def unpack_rows(bitmap: Bitmap, rows: int) -> list[int]:
+    return [int(row) for row in np.flatnonzero(unpack(bitmap, rows))]
 
 
 def test_a_written_bundle_is_opened(folder: Path) -> None:
@@ -23,19 +29,27 @@ def test_a_written_bundle_is_opened(folder: Path) -> None:
     assert bundle.ads.fields[3].tolist() == [3]
     assert bundle.encoder.schema == small.SCHEMA
     assert bundle.encoder.vocabularies["city"].id_of("Ulm") == 3
-    category = bundle.filters["category"]
-    assert category.values.value_of(int(category.codes[3])) == 20
+    assert unpack_rows(bundle.filters["category"].union([10]), 5) == [2, 4]
+    assert unpack_rows(bundle.targeting["scene"].union(["search"]), 5) == [3, 4]
     postings = bundle.postings["category"]
-    assert postings.rows[postings.offsets[2] : postings.offsets[3]].tolist() == [4, 2]
+    assert postings.rows[postings.offsets[2] : postings.offsets[3]].tolist() == [2, 4]
     assert set(bundle.manifest.files) == {
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"
     }
 
 
+def mapped(array: np.ndarray[Any, Any] | None) -> bool:
+    """Whether the array, or what it is a view of, is a file."""
+    return isinstance(array, np.memmap) or (
+        array is not None and isinstance(array.base, np.ndarray) and mapped(array.base)
+    )
+
+
 def test_arrays_are_mapped_and_read_only(folder: Path) -> None:
     bundle = open_bundle(folder)
-    for array in (bundle.ads.bids, bundle.ads.vectors, bundle.ads.index.values, bundle.filters["category"].codes):
-        assert isinstance(array, np.memmap)
+    ads, sets = bundle.ads, bundle.filters["category"]
+    for array in (ads.bids, ads.vectors.codes, ads.index.values, ads.index.rows, bundle.cells.levels, sets.bitmaps):
+        assert mapped(array)
         assert not array.flags.writeable
 
 
@@ -47,8 +61,8 @@ def test_demo_users(folder: Path) -> None:
     users = open_bundle(folder).users
     assert users is not None
     assert list(users.ids()) == ["u1", "u2"]
-    assert unpack(users.get("u1") or b"") == small.USERS["u1"]
-    assert unpack(users.get("u2") or b"") == small.USERS["u2"]
+    assert unpack_record(users.get("u1") or b"") == small.USERS["u1"]
+    assert unpack_record(users.get("u2") or b"") == small.USERS["u2"]
     assert users.get("u3") is None
 
 
@@ -119,7 +133,7 @@ def save(name: str, array: object) -> Callable[[Path], None]:
             r"ads/bids\.npy: float32\[4\], the manifest needs float32\[5\]",
         ),
         (save("ads/bids.npy", np.zeros(5)), r"ads/bids\.npy: float64\[5\], the manifest needs float32\[5\]"),
-        (save("ads/vectors.npy", np.zeros((5, 3), np.float32)), r"ads/vectors\.npy: float32\[5, 3\]"),
+        (save("ads/vectors.npy", np.zeros((5, 3), np.int8)), r"ads/vectors\.npy: int8\[5, 3\], .* int8\[5, 2\]"),
         (
             save("ads/fields.npy", np.zeros((5, 1))),
             r"ads/fields\.npy: float64\[5, 1\], the manifest needs int32\[5, 1\]",
@@ -134,7 +148,9 @@ def save(name: str, array: object) -> Callable[[Path], None]:
         (lambda f: (f / "users/offsets.npy").unlink(), r"users/offsets\.npy: not a readable array"),
         (save("users/ids.npy", np.array([b"u1"])), r"users: 1 ids, 3 offsets, the manifest says 2"),
         (save("users/offsets.npy", np.array([0, 5, 999])), r"users: .*offsets from 0 to 999 into \d+ bytes"),
-        (save("filters/category.codes.npy", np.zeros(4, np.int32)), r"filters/category\.codes\.npy: int32\[4\]"),
+        (save("filters/category.places.npy", np.zeros(3, np.int32)), r"filters/category\.places\.npy: int32\[3\]"),
+        (save("targeting/scene.bitmaps.npy", np.zeros((3, 2), np.uint8)), r"scene\.bitmaps\.npy: uint8\[3, 2\]"),
+        (lambda f: (f / "targeting/scene.values.npy").unlink(), r"scene\.values\.npy: not a readable vocabulary"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, change: Callable[[Path], None], message: str) -> None:

@@ -30,9 +30,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         (lambda m: m.pop("stages"), "stages: Field required"),
         (lambda m: m.pop("format"), "keys are missing: format"),
         (lambda m: m.pop("users"), "keys are missing: users"),
-        (lambda m: m["stages"]["retrieval"].pop("nprobe"), r"keys are missing: stages\.retrieval\.nprobe"),
+        (lambda m: m["stages"]["retrieval"].pop("interests"), r"keys are missing: stages\.retrieval\.interests"),
         (lambda m: m["features"]["user"]["fields"][1].pop("std"), r"keys are missing: features\.user\.fields\.1\.std"),
-        (lambda m: m.update(format=2), "format: Input should be 1"),
+        (lambda m: m.update(format=1), "format: Input should be 2"),
         (lambda m: m.update(bundle_id="../away"), "bundle_id: String should match"),
         (lambda m: m.update(bundle_id=".hidden"), "bundle_id: String should match"),
         (lambda m: m["stages"]["finerank"].update(keep=0), r"stages\.finerank\.keep: .*greater than 0"),
@@ -59,5 +59,5 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_the_format_is_one() -> None:
-    assert Manifest.model_fields["format"].default == 1
+def test_the_format_is_two() -> None:
+    assert Manifest.model_fields["format"].default == 2

@@ -92,14 +92,14 @@ def test_damaged_records_are_a_record_or_a_record_error(record: UserRecord, data
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"", "Expecting value"),
+        (b"", "EOF while parsing a value"),
         (b"[]", "the profile is list, not an object"),
         (b"null", "the profile is NoneType"),
-        (b'{"age":NaN}', "NaN is no JSON"),
-        (b'{"city":"\xff"}', "utf-8"),
-        (b"\xff\xfe{\x00}\x00", "utf-8"),
+        (b'{"age":NaN}', "expected value at line 1 column 8"),
+        (b'{"city":"\xff"}', "invalid unicode"),
+        (b"\xff\xfe{\x00}\x00", "expected value at line 1 column 1"),
         (b"[" * 100_000, "recursion"),
-        (b'{}\n["click",1,2\n', "delimiter|Expecting"),
+        (b'{}\n["click",1,2\n', "EOF while parsing a list"),
         (b'{}\n["click"]\n', r"an event is \[kind, time, values\.\.\.\]"),
         (b'{}\n{"click":1,"b":2}\n', "an event is"),
         (b'{}\n"ab"\n', "an event is"),
@@ -107,7 +107,8 @@ def test_damaged_records_are_a_record_or_a_record_error(record: UserRecord, data
         (b'{}\n["click","1"]\n', "not with 'click' and '1'"),
         (b'{}\n["click",1.5]\n', "not with 'click' and 1.5"),
         (b'{}\n["click",true]\n', "not with 'click' and True"),
-        (b'{}\n["click",Infinity]\n', "Infinity is no JSON"),
+        (b'{}\n["click",Infinity]\n', "expected value at line 1 column 11"),
+        (b'{}\n["click",1,"\\ud800"]\n', "hex escape"),
         (b'{}\n["click",1,[2]]\n', r"numbers, strings or null, not \[2\]"),
         (b'{}\n["click",1]\n\n["click",2]\n', "cannot be read"),
     ],
@@ -169,6 +170,34 @@ def test_a_history_of_raw_values_is_encoded_by_the_vocabularies() -> None:
         [1, 2],
         [2, 1],
     ]
+
+
+@given(st.lists(EVENTS, max_size=8))
+def test_looking_values_up_together_gives_what_one_by_one_gives(events: list[Event]) -> None:
+    fields = (
+        FieldSpec(name="category", kind=Kind.CATEGORICAL, vocabulary="category", size=5),
+        FieldSpec(name="brand", kind=Kind.CATEGORICAL, vocabulary="brand", size=5),
+    )
+    raw = HistorySpec(name="raw", fields=("brand", "category"), of_ads=False, max_length=4, events=("click",))
+    ads = HistorySpec(name="ads", fields=("category",), max_length=4, events=("click", "impression"))
+    vocabularies = {"category": Vocabulary.of([-1, 0, 1]), "brand": Vocabulary.of(["\n", "\x85", "1"])}
+    encoder = Encoder(
+        FeatureSchema(user_key="u", ad_key="a", ad=Side(fields=fields), histories=(raw, ads)), vocabularies
+    )
+    index, catalogue = Vocabulary.of([0, 1, 2**60]), np.arange(10).reshape(5, 2)
+    clicks = [event for event in events if event.kind == "click"][-4:]
+    expected = [
+        [
+            vocabularies[name].id_of(event.values[i] if i < len(event.values) else None)
+            for i, name in enumerate(raw.fields)
+        ]
+        for event in clicks
+    ]
+    assert encode_history(encoder, raw, events, index, catalogue).tolist() == (expected or [[0, 0]])
+    seen = [event for event in events if event.kind in ads.events][-4:]
+    rows = [index.id_of(event.values[0] if event.values else None) for event in seen]
+    found = encode_history(encoder, ads, events, index, catalogue)
+    assert found.tolist() == ([[catalogue[row, 0]] for row in rows] or [[0]])
 
 
 def test_a_profile_is_encoded_as_the_user_side() -> None:

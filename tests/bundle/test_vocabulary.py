@@ -56,6 +56,19 @@ def test_one_value_equals_many(vocabulary: Vocabulary, values: list[object]) -> 
     one_by_one = [vocabulary.id_of(value) for value in values]
     assert vocabulary.ids_of(objects(values)).tolist() == one_by_one
     assert [searching(vocabulary).id_of(value) for value in values] == one_by_one
+    assert vocabulary.ids_of_list(values).tolist() == one_by_one
+    assert searching(vocabulary).ids_of_list(values).tolist() == one_by_one
+
+
+@given(VOCABULARIES, st.one_of(st.lists(st.integers(-(2**70), 2**70)), st.lists(st.text(max_size=9)), st.lists(TEXT)))
+@example(Vocabulary.of(["a", "ab"]), ["ab", "abc", "a\0", "ab\0\0", "\ud800", ""])
+@example(Vocabulary.of([2**63 - 1, -1]), [2**63 - 1, 2**63, 2**64 - 1, 2**64, -1])
+def test_values_of_one_type_are_looked_up_together(vocabulary: Vocabulary, values: list[object]) -> None:
+    one_by_one = [vocabulary.id_of(value) for value in values]
+    for each in (vocabulary, searching(vocabulary)):
+        found = each.ids_of_list(values)
+        assert found.dtype == np.int32
+        assert found.tolist() == one_by_one
 
 
 @given(
@@ -133,7 +146,7 @@ def test_files_are_mapped_and_equal(tmp_path: Path, values: list[int]) -> None:
     vocabulary = Vocabulary.of(values)
     vocabulary.save(tmp_path / "v.npy")
     loaded = Vocabulary.load(tmp_path / "v.npy")
-    assert isinstance(loaded.values, np.memmap)
+    assert isinstance(loaded.values.base, np.memmap)
     assert loaded.values.tolist() == vocabulary.values.tolist()
     assert [loaded.id_of(value) for value in values] == [vocabulary.id_of(value) for value in values]
     assert loaded.id_of("never") == 1

@@ -20,6 +20,7 @@ from service.errors import StoreError
 from service.features import EmbeddedStore
 from service.metrics import Metrics
 from service.timing import RequestTiming, StageTime
+from service.user_cache import Limits, UserCache
 from service.user_features import UserReader
 from tests.docs.pages import ROOT, Block, blocks, codes, read, table
 from tests.service.conftest import call
@@ -29,9 +30,9 @@ PAGE = read("docs/api.md")
 ADDRESS = "http://127.0.0.1:8000"
 
 
-def examples() -> list[tuple[str, Any, Any]]:
-    """Path, body (None for a GET) and documented answer of each worked call."""
-    found: list[tuple[str, Any, Any]] = []
+def examples() -> list[tuple[str, str, Any, Any]]:
+    """Method, path, body (None for a GET) and documented answer of each worked call."""
+    found: list[tuple[str, str, Any, Any]] = []
     every: list[Block] = blocks(PAGE)
     for asked, answered in pairwise(every):
         if asked.language == "console":
@@ -39,7 +40,8 @@ def examples() -> list[tuple[str, Any, Any]]:
             assert words[:2] == ["curl", "-s"], asked.text
             assert answered.language == "json", f"no answer is shown for {asked.text}"
             body = json.loads(words[words.index("-d") + 1]) if "-d" in words else None
-            found.append((words[2].removeprefix(ADDRESS), body, json.loads(answered.text)))
+            method = words[words.index("-X") + 1] if "-X" in words else "GET" if body is None else "POST"
+            found.append((method, words[2].removeprefix(ADDRESS), body, json.loads(answered.text)))
     return found
 
 
@@ -59,16 +61,16 @@ def test_calls_answer_as_documented(exported: Path) -> None:
     """The ids in them are in every simulated marketplace, however large."""
 
     async def scenario(client: httpx.AsyncClient) -> None:
-        for path, body, said in examples():
-            answer = await (client.get(path) if body is None else client.post(path, json=body))
+        for method, path, body, said in examples():
+            answer = await client.request(method, path, **({} if body is None else {"json": body}))
             assert answer.is_success == ("error" not in said), answer.text
             found = answer.json()
             same_keys(said, found, path)
             if "error" in said:
                 assert {**found["error"], "request_id": ""} == {**said["error"], "request_id": ""}
-            if "scores" in said:
-                assert [each["known"] for each in found["scores"]] == [each["known"] for each in said["scores"]]
-            if "accepted" in said:
+            if "unknown_ads" in said:
+                assert found["unknown_ads"] == said["unknown_ads"]
+            if "accepted" in said or "changed" in said:
                 assert {**found, "request_id": ""} == {**said, "request_id": ""}
             if "Server-Timing" in answer.headers:
                 check_timing(answer.headers["Server-Timing"])
@@ -84,11 +86,12 @@ def check_timing(header: str) -> None:
 
 
 def test_every_route_has_an_example(exported: Path) -> None:
-    async def scenario(client: httpx.AsyncClient) -> set[str]:
-        return set((await client.get("/openapi.json")).json()["paths"])
+    async def scenario(client: httpx.AsyncClient) -> set[tuple[str, str]]:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        return {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
     routes = call(settings_for(exported), scenario)
-    assert routes == {path for path, _, _ in examples()} | {"/metrics"}
+    assert routes == {(method, path.partition("?")[0]) for method, path, _, _ in examples()} | {("GET", "/metrics")}
     assert "## GET /metrics" in PAGE
 
 
@@ -99,14 +102,20 @@ INCOMING = (
     schemas.ScoreRequest,
     schemas.EventsRequest,
     schemas.EventIn,
+    schemas.FlagsRequest,
+    schemas.AdFlagsIn,
+    schemas.FlagsQuery,
 )
 ANSWERS: tuple[Any, ...] = (
     schemas.RankResponse,
     schemas.RankedAd,
+    schemas.ExcludedAd,
     schemas.StageOut,
     schemas.ScoreResponse,
-    schemas.ScoredAd,
     schemas.EventsResponse,
+    schemas.FlagsChanged,
+    schemas.FlagsResponse,
+    schemas.AdFlagsOut,
     schemas.BundleOut,
 )
 
@@ -152,7 +161,8 @@ def test_reasons_of_degraded_answers() -> None:
         for copies in (0, 1):
             for answer in ("timeout", "store unavailable (NAME)", b"rubbish"):
                 store = BrokenStore()
-                reader = UserReader(store, Breaker(1, 60.0), Metrics(), 1.0, copies, 60.0)
+                cache = UserCache(Limits(users=copies, bytes=10_000, stale_s=60.0))
+                reader = UserReader(store, Breaker(1, 60.0), Metrics(), cache, 1.0)
                 await reader.read("anna", 60.0)
                 store.answer = answer
                 found |= {(await reader.read("anna", 60.0)).degraded for _ in range(2)}
@@ -178,7 +188,9 @@ def test_metrics_are_those_of_the_service() -> None:
     metrics.answered("/v1/rank", 200, 0.001)
     metrics.ranked(timing)
     metrics.features("known")
+    metrics.cache_read("hit")
     metrics.events(1, 1)
+    metrics.flagged({"paused": 1})
     metrics.refused()
     metrics.in_flight(1)
     found = {}

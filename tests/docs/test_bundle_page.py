@@ -11,16 +11,23 @@ from pydantic import BaseModel
 
 import bundle.errors
 import service.errors
+from bundle.ad_vectors import STEPS
+from bundle.cells import LEVELS
 from bundle.folder import Bundle, open_bundle
-from bundle.manifest import FinerankStage, Manifest, PrerankStage, QscoreStage, RetrievalStage
+from bundle.manifest import FinerankStage, GoldenSpec, GraphSpec, Manifest, PrerankStage, QscoreStage, RetrievalStage
+from bundle.precision import Deviation, Precision, Trial
 from bundle.record import pack, unpack
+from bundle.row_sets import DENSE
 from bundle.schema import FeatureSchema, FieldSpec, HistorySpec, Kind
-from export.matching import EXACT
+from export.deviation import PCTR_MAX, PCTR_SHARE, TIE, TOP10
 from export.parity import GOLDEN_TOLERANCE, TOLERANCE
+from export.recording import REDUCED_TOLERANCE
+from export.weights import MAPPED
+from models.cells import MOST, SMALLEST
 from tests.docs.pages import blocks, codes, read, table
 
 PAGE = read("docs/bundle.md")
-DTYPES = {"int64": "i8", "int32": "i4", "float32": "f4", "uint8": "u1", "bytes": "S"}
+DTYPES = {"int8": "i1", "int64": "i8", "int32": "i4", "float32": "f4", "uint8": "u1", "bytes": "S"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,8 @@ def lengths(of: Bundle) -> dict[str, int]:
     side = of.manifest.features.ad
     dimension = of.manifest.stages.prerank.dimension
     letters = {"n": of.manifest.catalogue.ads, "C": side.id_columns, "P": side.number_columns, "d": dimension}
-    return letters | {"U": of.manifest.users, "R": of.manifest.golden.requests}
+    letters["K"] = of.manifest.stages.retrieval.cells
+    return letters | {"U": of.manifest.users, "R": of.manifest.golden.requests, "B": -(-(letters["n"] + 2) // 8)}
 
 
 def fits(array: npt.NDArray[Any], stated: str, known: dict[str, int]) -> bool:
@@ -73,7 +81,10 @@ def test_reserved_rows_are_as_described(opened: Bundle) -> None:
     assert not ads.numbers[:2].any()
     assert ads.bids[:2].tolist() == [1, 1]
     assert ads.qscores[0] == 0 < ads.qscores[1]
-    assert all(each.codes[:2].tolist() == [0, 1] for each in opened.filters.values())
+    assert opened.filters
+    assert opened.targeting
+    for sets in (*opened.filters.values(), *opened.targeting.values()):
+        assert not (sets.bitmaps[:, 0] & 3).any()
     assert opened.postings
     assert min(each.rows.min() for each in opened.postings.values()) >= 2
 
@@ -115,6 +126,17 @@ def test_the_record_shown_is_one() -> None:
 
 
 def test_numbers_are_those_of_the_code() -> None:
-    assert (TOLERANCE, GOLDEN_TOLERANCE, EXACT) == (1e-5, 1e-4, 50_000)
-    for text in ("more than 1e-5", "more than 1e-4", "up to 50,000"):
+    assert (TOLERANCE, GOLDEN_TOLERANCE, DENSE) == (1e-5, 1e-4, 128)
+    assert (SMALLEST, MOST, LEVELS, STEPS) == (8, 4_000, 64, 127)
+    for text in ("more than 1e-5", "more than 1e-4", "every 8 ads, at most 4,000", "int32[K, 64]", "-127..127"):
+        assert text in PAGE
+
+
+def test_precision_is_described_with_its_bounds() -> None:
+    assert [codes(row[0])[0] for row in table(PAGE, "precision")] == list(Precision.model_fields)
+    parts: tuple[type[BaseModel], ...] = (Deviation, Trial, GraphSpec, GoldenSpec)
+    for part in parts:
+        assert all(f"`{name}`" in PAGE for name in part.model_fields), part.__name__
+    assert (PCTR_MAX, PCTR_SHARE, TOP10, TIE, REDUCED_TOLERANCE, MAPPED) == (0.02, 0.005, 0.99, 0.005, 0.02, 1 << 20)
+    for text in ("above 0.02", "above 0.005", "below 0.99", "within 0.5 %", "0.02 for graphs", "1 MiB and more"):
         assert text in PAGE

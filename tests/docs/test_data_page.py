@@ -15,7 +15,7 @@ from models.data.command import main
 from models.data.prepare import READERS
 from models.data.readers import files
 from models.data.readers.raw import CHUNK_ROWS
-from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, SplitSpec
+from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, SplitSpec, TargetingRule
 from models.marketplace import truth
 from tests.docs import keys
 from tests.docs.pages import blocks, codes, commands, read, table
@@ -23,7 +23,7 @@ from tests.docs.pages import blocks, codes, commands, read, table
 PAGE = read("docs/data.md")
 
 
-@pytest.mark.parametrize("model", [DatasetSpec, FeatureColumn, HistoryColumn, SplitSpec])
+@pytest.mark.parametrize("model", [DatasetSpec, FeatureColumn, HistoryColumn, TargetingRule, SplitSpec])
 def test_keys_are_those_of_the_description(model: type[BaseModel]) -> None:
     keys.check(PAGE, model)
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import onnxruntime as ort
 import polars as pl
 import pytest
 import torch
 
+from bundle.bitmap import unpack
+from bundle.cell_files import check_cells
 from bundle.folder import Bundle, open_bundle
 from bundle.golden import load_golden
 from bundle.manifest import Manifest
@@ -44,14 +45,24 @@ def test_the_bundle_is_whole(bundle: Bundle, exported: Path, market: Market) -> 
 
 
 def test_arrays_are_those_of_the_prepared_catalogue(bundle: Bundle, trained: Trained) -> None:
-    prepared = trained.data.ads
+    prepared, order = trained.data.ads, bundle.ads.index.places
     np.testing.assert_array_equal(bundle.ads.index.values, prepared.index.values)
-    np.testing.assert_array_equal(bundle.ads.fields, prepared.fields)
-    np.testing.assert_array_equal(bundle.ads.numbers, prepared.numbers)
-    np.testing.assert_array_equal(bundle.ads.bids, prepared.bids)
-    np.testing.assert_array_equal(bundle.ads.qscores, trained.qscore.qscore().scores)
+    np.testing.assert_array_equal(bundle.ads.fields, prepared.fields[order])
+    np.testing.assert_array_equal(bundle.ads.numbers, prepared.numbers[order])
+    np.testing.assert_array_equal(bundle.ads.bids, prepared.bids[order])
+    np.testing.assert_array_equal(bundle.ads.qscores, trained.qscore.qscore().scores[order])
     for name, vocabulary in trained.data.vocabularies.items():
         np.testing.assert_array_equal(bundle.encoder.vocabularies[name].values, vocabulary.values)
+
+
+def test_rows_are_in_the_order_of_cells(bundle: Bundle, manifest: Manifest) -> None:
+    assert manifest.stages.retrieval.cells == len(bundle.cells.sizes) > 20
+    bundle.ads.index.check(bundle.folder)
+    check_cells(bundle.folder, bundle.cells, bundle.ads.worth(slice(None)))
+    vectors = bundle.ads.vectors.floats(slice(2, None))
+    means = np.repeat(bundle.cells.centroids, bundle.cells.sizes, axis=0)
+    inside, overall = ((vectors - each).var() for each in (means, vectors.mean(axis=0)))
+    assert inside < overall / 4, "ads of a cell lie near each other"
 
 
 def test_bids_are_the_marketplaces_own(bundle: Bundle, market: Market) -> None:
@@ -66,15 +77,33 @@ def test_filters_hold_the_raw_values(bundle: Bundle, market: Market) -> None:
     ads = pl.read_parquet(market.raw / "ads.parquet")
     rows = bundle.ads.index.ids_of(ads["ad_id"].to_numpy())
     for name, stored in bundle.filters.items():
-        assert [stored.values.value_of(code) for code in stored.codes[rows].tolist()] == ads[name].to_list()
+        for value in ads[name].unique().to_list():
+            wanted = rows[(ads[name] == value).to_numpy()]
+            assert np.flatnonzero(unpack(stored.union([value]), bundle.ads.index.size)).tolist() == sorted(wanted)
+
+
+def test_targeting_is_that_of_the_ads(bundle: Bundle, market: Market) -> None:
+    assert bundle.manifest.catalogue.targeting == ("region", "scene")
+    ads = pl.read_parquet(market.raw / "ads.parquet")
+    rows = bundle.ads.index.ids_of(ads["ad_id"].to_numpy())
+    for field, column in (("scene", "scenes"), ("region", "regions")):
+        targets = ads[column].to_list()
+        for value in (*{each for listed in targets for each in listed}, "never seen", None):
+            wanted = [row for row, listed in zip(rows.tolist(), targets, strict=True) if not listed or value in listed]
+            found = bundle.targeting[field].union([value])
+            assert np.flatnonzero(unpack(found, bundle.ads.index.size)).tolist() == sorted(wanted)
+        assert any(targets)
+        assert not all(targets)
 
 
 def test_ad_vectors_give_dqms_logits(bundle: Bundle, trained: Trained) -> None:
     dqm = trained.prerank.network()
     assert isinstance(dqm, Dqm)
-    np.testing.assert_array_equal(bundle.ads.vectors, ad_vectors(dqm, trained.data))
+    exact = ad_vectors(dqm, trained.data)[bundle.ads.index.places]
+    np.testing.assert_allclose(bundle.ads.vectors.floats(slice(None)), exact, atol=np.abs(exact).max() / 254 * 1.001)
     for row in load_golden(bundle.folder):
-        ids, numbers = trained.data.ads.fields[row.ads], trained.data.ads.numbers[row.ads]
+        given = bundle.ads.index.places[row.ads]
+        ids, numbers = trained.data.ads.fields[given], trained.data.ads.numbers[given]
         with torch.no_grad():
             common = row.common
             query, offset = dqm.query_of(
@@ -86,7 +115,8 @@ def test_ad_vectors_give_dqms_logits(bundle: Bundle, trained: Trained) -> None:
             )
             vectors = dqm.ad_vectors(torch.from_numpy(ids).long(), torch.from_numpy(numbers))
             expected = (vectors @ query[0] + offset[0]).numpy()
-        np.testing.assert_allclose(bundle.ads.vectors[row.ads] @ row.query + row.offset, expected, atol=1e-5)
+        found = bundle.ads.vectors.products(row.ads, row.query) + row.offset
+        np.testing.assert_allclose(found, expected, atol=np.abs(exact).max() / 254 * np.abs(row.query).sum())
 
 
 def test_golden_rows_replay(bundle: Bundle, manifest: Manifest) -> None:
@@ -139,12 +169,6 @@ def test_posting_fields_of_several_histories_come_once() -> None:
     )
     schema: FeatureSchema = SCHEMA.model_copy(update={"histories": histories})
     assert posting_fields(schema) == ("tags", "price")
-
-
-def test_the_index_finds_the_nearest_rows(bundle: Bundle, manifest: Manifest) -> None:
-    query = load_golden(bundle.folder)[0].query
-    _, found = faiss.read_index(str(bundle.folder / manifest.stages.retrieval.index)).search(query[None], 30)
-    assert found[0].tolist() == (2 + np.argsort(-(bundle.ads.vectors[2:] @ query))[:30]).tolist()
 
 
 def test_quality_is_that_of_the_test_split(manifest: Manifest, trained: Trained) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import export.deviation
 from bundle.folder import open_bundle
 from export.assemble import Trained
 from export.command import main
@@ -41,9 +42,41 @@ def test_a_bundle_is_written_and_named(trained: Trained, tmp_path: Path, capsys:
     printed = capsys.readouterr().out
     assert str(folder) in printed
     assert "torch = ONNX over 8 requests with 512 candidates" in printed
+    assert len(printed.splitlines()) == 2, "of fp32 graphs there is nothing to say"
     measured = json.loads(figures.read_text())
     assert measured.keys() == {"parity.pctr", "parity.query"}
     assert 0 <= measured["parity.pctr"] <= TOLERANCE
+
+
+def test_precision_is_said_and_measured(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = tmp_path / "m.json"
+    options = ["--id", "small", "--precision", "int8", "--prerank", "30", "--json", str(figures)]
+    assert main([*arguments(trained, tmp_path / "out"), *options]) == 0
+    stages = open_bundle(tmp_path / "out/small").manifest.stages
+    printed, measured = capsys.readouterr().out, json.loads(figures.read_text())
+    for stage, graph in (("query", stages.prerank.query), ("finerank", stages.finerank.graph)):
+        assert (graph.precision.asked, graph.precision.tables) == ("int8", "int8")
+        assert re.search(rf"^  {graph.file}: tables in int8, .*; pCTR off by \d", printed, re.MULTILINE)
+        assert graph.precision.deviation is not None
+        assert measured[f"precision.{stage}.pctr_max"] == graph.precision.deviation.pctr_max
+        for trial in graph.precision.trials:
+            assert f"    {'+' if trial.taken else '-'} {trial.what}: {trial.why}; " in printed
+    assert printed.count("+ tables in int8: asked for; ") == 2
+
+
+def test_a_precision_that_is_too_far_ends_with_1(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.deviation, "PCTR_MAX", 1e-9)
+    assert main([*arguments(trained, tmp_path / "out"), "--id", "far", "--precision", "fp16"]) == 1
+    assert "dqm_query.onnx in fp16 is too far from fp32" in refusal(capsys)
+    assert not (tmp_path / "out/far").exists()
+
+
+def test_no_other_precision_is_known(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments(trained, tmp_path / "out"), "--precision", "int4"])
+    assert "choose from" in capsys.readouterr().err
 
 
 def test_graphs_that_differ_end_with_1(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.ad_vectors import AdVectors
+from bundle.cell_files import arrange
 from bundle.schema import FIRST_KNOWN
 from export.assemble import Trained
 from models import funnel
+from models.cells import cell_of_ads
 from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.dqm import Dqm
@@ -37,6 +40,11 @@ def plain(market: Market, stages: tuple[Checkpoint, Checkpoint, Checkpoint], siz
     assert isinstance(dqm, Dqm)
     ads = market.data.ads
     rows = range(FIRST_KNOWN, len(ads.fields))
+    whole = torch.from_numpy(ads.fields).long(), torch.from_numpy(ads.numbers)
+    with torch.no_grad():
+        vectors = dqm.ad_vectors(*whole).numpy()
+    order, cells = arrange(vectors, table * ads.bids, cell_of_ads(vectors))
+    codes = AdVectors.of(vectors)
     found = []
     for batch in sample(market.data, "test", REQUESTS, seed=0):
         fine, near = {}, {}
@@ -48,9 +56,13 @@ def plain(market: Market, stages: tuple[Checkpoint, Checkpoint, Checkpoint], siz
             one = with_candidates(batch, ids, numbers)
             with torch.no_grad():
                 fine[row] = float(torch.sigmoid(din(one))) * float(ads.bids[row])
-                near[row] = float(dqm(one))
+                query, offset = dqm.query(one)
+            near[row] = float(codes.floats(row) @ query[0].numpy() + offset)
         best = sorted(rows, key=lambda row: -fine[row])[:10]
-        matched = sorted(rows, key=lambda row: -near[row])[: sizes.retrieval]
+        matched = []
+        for cell in np.argsort(-(cells.centroids @ query[0].numpy())):
+            matched += order[cells.offsets[cell] : cells.offsets[cell + 1]].tolist()
+        matched = matched[: sizes.retrieval]
         scored = sorted(matched, key=lambda row: -table[row] * ads.bids[row])[: sizes.qscore]
         ranked = sorted(scored, key=lambda row: -ads.bids[row] / (1 + math.exp(-near[row])))[: sizes.prerank]
         shown = sorted(ranked, key=lambda row: -fine[row])[:10]

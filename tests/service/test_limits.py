@@ -58,7 +58,7 @@ def test_too_many_in_flight_are_refused_at_once_before_parsing(folder: Path, loa
         store = WaitingStore()
         settings = settings_for(folder, max_in_flight=2, features_timeout_ms=7000)
         async with client_of(create_app(settings, loaded, store)) as client:
-            accepted = [asyncio.create_task(client.post("/v1/rank", json=ASK)) for _ in range(2)]
+            accepted = [asyncio.create_task(client.post("/v1/rank", json=ASK | {"user_id": i})) for i in range(2)]
             while store.waiting < 2:
                 await asyncio.sleep(0.001)
             for body in (json.dumps(ASK).encode(), b"not even JSON"):
@@ -204,11 +204,11 @@ def test_the_same_times_are_in_answer_header_and_metrics(folder: Path, loaded: L
         answer = await client.post("/v1/rank", json=ASK)
         header = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
         stages = {stage["name"]: stage["ms"] for stage in answer.json()["stages"]}
-        assert list(header) == ["features", "queue", *stages, "total"]
+        assert list(header) == ["features", "queue", "eligibility", *stages, "total"]
         assert {name: float(header[name]) for name in stages} == stages
         assert float(header["features"]) == answer.json()["features_ms"]
         text = (await client.get("/metrics")).text
-        for name in (*stages, "features", "queue"):
+        for name in (*stages, "features", "queue", "eligibility"):
             assert f'adrank_stage_seconds_count{{stage="{name}"}} 1.0' in text
         assert 'adrank_request_seconds_count{route="/v1/rank"} 1.0' in text
         assert 'adrank_users_total{user="known"} 1.0' in text

@@ -26,8 +26,9 @@ def funnel(bundle: Bundle, record: UserRecord, context: dict[str, object], k: in
     common = common_of(bundle, record, context)
     query, offset = expected_query(common)
     rows = list(range(FIRST_KNOWN, len(ads.bids)))
-    products = ads.vectors @ query
-    nearest = sorted(rows, key=lambda r: -products[r])
+    products = ads.vectors.floats(slice(None)) @ query
+    cells, bounds = bundle.cells, bundle.cells.offsets.tolist()
+    nearest = [r for cell in np.argsort(-(cells.centroids @ query)) for r in range(bounds[cell], bounds[cell + 1])]
     categories = [c for c in reversed(common.histories["clicks"][:, 0].tolist()) if c >= FIRST_KNOWN]
     categories += [c for c in reversed(common.histories["searches"][:, 0].tolist()) if c >= FIRST_KNOWN]
     first = sorted(dict.fromkeys(categories), key=lambda c: -categories.count(c))
@@ -114,7 +115,7 @@ def test_own_candidates_leave_retrieval_out(bundle: Bundle, settings: Settings) 
     assert answer["unknown_candidates"] == [5, "nothing"]
     first = answer["stages"][0]
     assert (first["name"], first["in"], first["out"]) == ("retrieval", 6, 3)
-    assert first["note"] == "own candidates: 2 unknown, 1 repeated"
+    assert first["note"] == "own candidates: 2 unknown, 1 repeated, 0 excluded"
     rows = np.array([bundle.ads.index.id_of(ad["ad_id"]) for ad in answer["ads"]])
     expected = expected_pctr(bundle, common_of(bundle, demo_records()["anna"], CONTEXT), rows)
     np.testing.assert_allclose([ad["pctr"] for ad in answer["ads"]], expected, atol=1e-6)
@@ -173,7 +174,7 @@ def test_filters_that_nothing_passes_give_an_empty_answer(settings: Settings) ->
 def test_an_empty_catalogue_gives_an_empty_answer(tmp_path: Path) -> None:
     settings = settings_for(make_world(tmp_path, Recipe(ads=0)))
     assert post(settings, "/v1/rank", ask())["ads"] == []
-    assert post(settings, "/v1/score", {"user_id": "anna", "ads": [7]})["scores"][0]["known"] is False
+    assert post(settings, "/v1/score", {"user_id": "anna", "ads": [7]})["unknown_ads"] == [7]
 
 
 def test_ads_with_string_ids(tmp_path: Path) -> None:

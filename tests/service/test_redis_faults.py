@@ -67,6 +67,34 @@ def test_an_unfinished_command_never_gives_its_answer_to_the_next_caller(redis_s
     asyncio.run(scenario())
 
 
+def test_an_answer_that_nobody_asked_for_reaches_nobody() -> None:
+    connections = 0
+
+    async def answers_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        mine = connections
+        while command := await reader.read(1000):
+            if b"GET" not in command:
+                writer.write(b"-ERR unknown command\r\n" * command.count(b"*"))
+            else:
+                writer.write(b"$2\r\nc%d\r\n" % mine + (b"$5\r\nstray\r\n" if mine == 1 else b""))
+        writer.close()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(answers_twice, "127.0.0.1", 0)
+        store = redis_store(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        found = []
+        for _ in range(3):
+            found.append(await store.get("x"))
+            await asyncio.sleep(0.05)  # the stray answer has come
+        assert found == [b"c1", b"c2", b"c2"]
+        await store.close()
+        server.close()
+
+    asyncio.run(scenario())
+
+
 def redis_settings(folder: Path, url: str, **changed: Any) -> Settings:
     return settings_for(folder, redis_url=url, redis_prefix="faults:", **changed)
 
@@ -104,7 +132,7 @@ def test_a_slow_redis_is_not_waited_for(folder: Path, redis_server: RedisServer)
             settings = redis_settings(
                 folder,
                 proxy.url,
-                stale_users=0,
+                cache_users=0,
                 breaker_failures=3,
                 breaker_seconds=0.2,
                 features_timeout_ms=250,
@@ -143,6 +171,9 @@ def test_a_recent_copy_serves_while_redis_is_down(folder: Path, tmp_path: Path) 
             async with client_of(create_app(settings)) as client:
                 usual = await rank(client)
                 server.stop()
+                async with asyncio.timeout(10):
+                    while "adrank_user_cache_told 0.0" not in (await client.get("/metrics")).text:
+                        await asyncio.sleep(0.005)
                 copied = await rank(client)
                 assert copied["ads"] == usual["ads"]
                 assert copied["user"] == "known"

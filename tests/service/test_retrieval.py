@@ -1,72 +1,75 @@
-from pathlib import Path
-from typing import Any
+"""Interests and cells together, against sets built the slow way."""
 
-import faiss as untyped
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from bundle.folder import Ads, Bundle, Filter
-from bundle.manifest import RetrievalStage
-from bundle.schema import FIRST_KNOWN
-from bundle.vocabulary import Vocabulary
-from service.retrieval import AdIndex, allowed_by, interest_rows, interests, union
-from tests.service.world import SCHEMA
+from bundle.bitmap import Bitmap, of_rows
+from bundle.folder import Bundle
+from service.retrieval import interest_rows, interests, retrieve, worthiest
+from tests.service.world import DIMENSION, SCHEMA
 
-faiss: Any = untyped
-N, D = 2000, 8
-
-
-@pytest.fixture(scope="module", params=["IDMap,Flat", "IVF20,SQ8", "IVF20,Flat"])
-def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AdIndex:
-    vectors = make_vectors()
-    made = faiss.index_factory(D, request.param, faiss.METRIC_INNER_PRODUCT)
-    made.train(vectors[FIRST_KNOWN:])
-    made.add_with_ids(vectors[FIRST_KNOWN:], np.arange(FIRST_KNOWN, N + FIRST_KNOWN))
-    path = tmp_path_factory.mktemp("index") / "ads.faiss"
-    faiss.write_index(made, str(path))
-    empty = np.empty((0, 0), dtype=np.int32)
-    ads = Ads(Vocabulary.of(range(N)), empty, empty.astype(np.float32), empty[:, :0].astype(np.float32), empty, vectors)  # type: ignore[arg-type]
-    return AdIndex(path, RetrievalStage(keep=10, index="ads.faiss", nprobe=20), ads)
+ADS = 300
+HISTORIES = {"clicks": np.array([[4, 3], [4, 8], [2, 5]]), "searches": np.zeros((1, 1), dtype=np.int64)}
+"""Interests: category 4, then 2."""
 
 
-def make_vectors() -> np.ndarray[Any, np.dtype[np.float32]]:
-    rng = np.random.default_rng(0)
-    return np.concatenate([np.zeros((2, D)), rng.normal(size=(N, D))]).astype(np.float32)
+def query(seed: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
 
 
-def exact(query: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], n: int) -> set[int]:
-    return set(rows[np.argsort(-(make_vectors()[rows] @ query))[:n]].tolist())
+def some(share: float, seed: int = 0) -> tuple[Bitmap, set[int]]:
+    rows = np.flatnonzero(np.random.default_rng(seed).random(ADS) < share) + 2
+    return of_rows(rows, ADS + 2), set(rows.tolist())
 
 
-def test_the_nearest_ads_are_found(index: AdIndex) -> None:
-    query = np.random.default_rng(1).normal(size=D).astype(np.float32)
-    found = index.nearest(query, 50, None)
-    assert len(found) == 50
-    assert (
-        len(exact(query, np.arange(2, N + 2), 50) & set(found.tolist())) >= 47
-    )  # 8-bit codes swap a few at the border
+def slow(bundle: Bundle, seed: int, keep: int, allowed: set[int]) -> set[int]:
+    """All ads of the interests, then those of the best cells until `keep` are together."""
+    found = set()
+    for value in (4, 2)[: bundle.manifest.stages.retrieval.interests]:
+        mine = [row for row in allowed if bundle.ads.fields[row, 0] == value]
+        found |= set(sorted(mine, key=lambda row: -bundle.ads.qscores[row])[:10])
+    found = set(list(found)[:keep])
+    products = bundle.cells.centroids @ query(seed)
+    for cell in np.argsort(-products):
+        for row in range(bundle.cells.offsets[cell], bundle.cells.offsets[cell + 1]):
+            if len(found) < keep and row in allowed:
+                found.add(row)
+    return found
 
 
-@pytest.mark.parametrize("allowed", [1500, 60, 50, 49, 3, 1, 0])
-def test_a_filter_is_filled_as_far_as_the_catalogue_goes(index: AdIndex, allowed: int) -> None:
-    rng = np.random.default_rng(allowed)
-    query = rng.normal(size=D).astype(np.float32)
-    rows = np.sort(rng.choice(np.arange(2, N + 2), allowed, replace=False))
-    mask = np.zeros(N + 2, dtype=np.bool_)
-    mask[rows] = True
-    found = index.nearest(query, 50, mask)
-    assert len(found) == len(set(found.tolist())) == min(50, allowed)
-    assert mask[found].all()
-    assert len(exact(query, rows, 50) & set(found.tolist())) >= min(50, allowed) - 3
+@pytest.mark.parametrize("keep", [40, 100, 200, 299, 300, 1000])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.0])
+def test_interests_and_the_best_cells_fill_the_stage(bundle: Bundle, keep: int, share: float) -> None:
+    for seed in range(5):
+        bitmap, allowed = some(share, seed)
+        found = retrieve(bundle, query(seed), HISTORIES, keep, None if share == 1.0 else bitmap)
+        rows = [*found.matched.rows().tolist(), *found.others.tolist()]
+        assert len(set(rows)) == len(rows) == found.ads == min(keep, len(allowed)), "none twice, none missing"
+        assert set(rows) == slow(bundle, seed, keep, allowed)
 
 
-def test_more_than_there_are(index: AdIndex) -> None:
-    query = np.ones(D, dtype=np.float32)
-    assert sorted(index.nearest(query, 10 * N, None).tolist()) == list(range(2, N + 2))
+@pytest.mark.parametrize("n", [1, 30, 90, 200])
+def test_the_worthiest_are_those_a_full_sort_gives(bundle: Bundle, n: int) -> None:
+    for seed in range(10):
+        bitmap, _ = some(0.7, seed)
+        for allowed in (None, bitmap):
+            found = retrieve(bundle, query(seed), HISTORIES, 90, allowed)
+            rows = np.concatenate((found.matched.rows(), found.others))
+            worth = bundle.ads.qscores[rows] * bundle.ads.bids[rows]
+            expected = rows[np.lexsort((rows, -worth))[:n]]
+            assert worthiest(bundle, found, n).tolist() == sorted(expected.tolist())
 
 
-def test_a_query_that_is_no_number_still_gives_ads(index: AdIndex) -> None:
-    assert len(index.nearest(np.full(D, np.nan, dtype=np.float32), 10, None)) == 10
+def test_interests_fill_at_most_half(bundle: Bundle) -> None:
+    found = retrieve(bundle, query(0), HISTORIES, 12, None)
+    assert len(found.others) <= 6
+    assert found.ads == 12
+
+
+def test_a_query_that_is_no_number_still_gives_ads(bundle: Bundle) -> None:
+    found = retrieve(bundle, np.full(DIMENSION, np.nan, dtype=np.float32), HISTORIES, 50, None)
+    assert found.ads == 50
 
 
 def test_interests_are_frequent_then_recent() -> None:
@@ -83,60 +86,9 @@ def test_posting_lists_give_the_best_qscores_of_an_interest(bundle: Bundle) -> N
     histories = {"clicks": np.array([[4, 3]]), "searches": np.zeros((1, 1), dtype=np.int64)}
     found = interest_rows(bundle, histories, None, 100)
     rows = np.flatnonzero(bundle.ads.fields[:, 0] == 4)
-    assert found.tolist() == rows[np.argsort(-bundle.ads.qscores[rows])][:10].tolist()
-    assert len(interest_rows(bundle, histories, None, 3)) == 3
-    mask = np.zeros(302, dtype=np.bool_)
-    mask[rows[::2]] = True
-    assert set(interest_rows(bundle, histories, mask, 100).tolist()) <= set(rows[::2].tolist())
-
-
-def test_filters_are_conditions_that_all_hold() -> None:
-    colours, sizes = Vocabulary.of(["blue", "red"]), Vocabulary.of([1, 2])
-    filters = {
-        "colour": Filter(np.array([0, 1, 2, 3, 1, 3], dtype=np.int32), colours),
-        "size": Filter(np.array([0, 1, 2, 2, 3, 3], dtype=np.int32), sizes),
-    }
-
-    def rows(asked: dict[str, tuple[bool, list[object]]]) -> list[int]:
-        mask = allowed_by(filters, asked, 6)
-        assert mask is not None
-        return [int(row) for row in np.flatnonzero(mask)]
-
-    assert allowed_by(filters, {}, 6) is None
-    assert rows({"colour": (True, ["red"])}) == [3, 5]
-    assert rows({"colour": (True, ["red", "blue"])}) == [2, 3, 5]
-    assert rows({"colour": (False, ["red"])}) == [2, 4]  # an ad without a value is not red
-    assert rows({"colour": (True, ["red"]), "size": (True, ["2", 7.5, None])}) == [5]
-    assert rows({"colour": (True, ["green", None])}) == []
-    assert rows({"colour": (False, ["green", None])}) == [2, 3, 4, 5]
-
-
-def test_union_keeps_all_of_the_first_and_fills_up() -> None:
-    first, then = np.array([9, 4, 4]), np.array([4, 7, 2, 9, 5])
-    assert union(first, then, 12, 4).tolist() == [2, 4, 7, 9]
-    assert union(first, then, 12, 100).tolist() == [2, 4, 5, 7, 9]
-    assert union(np.empty(0, dtype=np.int64), then, 12, 2).tolist() == [4, 7]
-
-
-def test_a_file_that_is_no_index_is_refused(tmp_path: Path) -> None:
-    from bundle.errors import ContractError
-
-    (tmp_path / "x.faiss").write_bytes(b"rubbish" * 10)
-    ads = Ads(Vocabulary.of([1]), *(np.zeros((1, 1), dtype=np.float32),) * 5)  # type: ignore[arg-type]
-    with pytest.raises(ContractError, match=r"x.faiss: not a faiss index"):
-        AdIndex(tmp_path / "x.faiss", RetrievalStage(keep=1, index="x.faiss"), ads)
-
-
-def test_an_index_that_visits_too_few_lists_does_not_starve_a_filter(tmp_path: Path) -> None:
-    vectors = make_vectors()
-    made = faiss.index_factory(D, "IVF50,Flat", faiss.METRIC_INNER_PRODUCT)
-    made.train(vectors[FIRST_KNOWN:])
-    made.add_with_ids(vectors[FIRST_KNOWN:], np.arange(FIRST_KNOWN, N + FIRST_KNOWN))
-    faiss.write_index(made, str(tmp_path / "ads.faiss"))
-    empty: Any = np.empty((0, 0))
-    ads = Ads(Vocabulary.of(range(N)), empty, empty, empty, empty, vectors)
-    index = AdIndex(tmp_path / "ads.faiss", RetrievalStage(keep=10, index="ads.faiss", nprobe=1), ads)
-    mask = np.zeros(N + 2, dtype=np.bool_)
-    mask[2:202] = True
-    query = np.ones(D, dtype=np.float32)
-    assert set(index.nearest(query, 100, mask).tolist()) == exact(query, np.arange(2, 202), 100)
+    best = rows[np.argsort(-bundle.ads.qscores[rows])]
+    assert found.tolist() == best[:10].tolist()
+    assert interest_rows(bundle, histories, None, 3).tolist() == best[:3].tolist()
+    for allowed in (best[::2], best[-1:], best[40:], best[:0]):
+        found = interest_rows(bundle, histories, of_rows(allowed, ADS + 2), 100)
+        assert found.tolist() == allowed[:10].tolist(), "however far down the list"

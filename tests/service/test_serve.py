@@ -79,7 +79,7 @@ def test_a_served_bundle_from_start_to_end(folder: Path) -> None:
         with httpx.Client(base_url=service.url) as client:
             assert client.get("/readyz").json()["bundle_id"] == "world"
             scored = client.post("/v1/score", json={"user_id": "anna", "ads": list(range(1000, 1300))})
-            assert len(scored.json()["scores"]) == 300
+            assert len(scored.json()["pctr"]) == 300
             assert client.post("/v1/rank", content=b"[" * 2_000_000).status_code == 413
             assert client.post("/v1/rank", json={"user_id": "anna", "k": -1}).json()["error"]["field"] == "k"
         service.process.send_signal(signal.SIGTERM)

@@ -48,6 +48,10 @@ def test_the_bundle_is_needed() -> None:
         ({"provider": "tpu"}, "provider"),
         ({"threads": 0}, "threads"),
         ({"colour": "red"}, "colour"),
+        ({"cache_users": -1}, "cache_users"),
+        ({"cache_seconds": 3601}, "cache_seconds"),
+        ({"cache_untold_seconds": 61}, "cache_untold_seconds"),
+        ({"stale_seconds": 0}, "stale_seconds"),
     ],
 )
 def test_wrong_values_are_refused(changed: dict[str, object], words: str) -> None:

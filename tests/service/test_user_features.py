@@ -7,6 +7,7 @@ from service.breaker import Breaker
 from service.errors import StoreError
 from service.features import EmbeddedStore
 from service.metrics import Metrics
+from service.user_cache import Limits, UserCache
 from service.user_features import UserReader
 
 RECORD = UserRecord({"city": "Lyon"}, (Event("click", 1, (1000,)),))
@@ -44,15 +45,8 @@ class Clock:
 def reader(store: FlakyStore, **changed: float) -> UserReader:
     values = {"timeout_s": 0.05, "copies": 0, "copy_seconds": 60.0, "failures": 1000} | changed
     breaker = Breaker(int(values["failures"]), 1.0)
-    return UserReader(
-        store,
-        breaker,
-        Metrics(),
-        values["timeout_s"],
-        int(values["copies"]),
-        values["copy_seconds"],
-        int(values.get("max_record_bytes", 1000)),
-    )
+    cache = UserCache(Limits(users=int(values["copies"]), bytes=10**6, stale_s=values["copy_seconds"]))
+    return UserReader(store, breaker, Metrics(), cache, values["timeout_s"], int(values.get("max_record_bytes", 1000)))
 
 
 def test_a_copy_is_used_while_it_is_fresh() -> None:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss as untyped
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
+from bundle.ad_index import AdIndex
+from bundle.ad_vectors import AdVectors
+from bundle.bitmap import of_rows
+from bundle.cell_files import arrange, save_cells
 from bundle.encoding import Encoder
 from bundle.folder import Bundle, open_bundle, write_bundle
 from bundle.golden import Common, GoldenRow, save_golden
@@ -31,11 +34,12 @@ from bundle.manifest import (
     TensorSpec,
 )
 from bundle.record import Event, UserRecord, encode_history, pack
+from bundle.row_sets import write_row_sets
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, HistorySpec, Kind, Side
 from bundle.vocabulary import Vocabulary
 from service.settings import Settings
+from tests.service.nodes import Nodes
 
-faiss: Any = untyped
 Floats = npt.NDArray[np.float32]
 
 CITIES = Vocabulary.of(["Lyon", "Oslo", "Rome"])
@@ -43,6 +47,8 @@ SCENES = Vocabulary.of(["feed", "search", "story"])
 CATEGORIES = Vocabulary.of(["books", "cars", "food", "games", "shoes"])
 BRANDS = Vocabulary.of(range(100, 110))
 DIMENSION = 4
+CELLS = 10
+"""Of ads with one brand, and so with one category."""
 
 SCHEMA = FeatureSchema(
     user_key="user_id",
@@ -114,6 +120,19 @@ class Recipe:
     """What the manifest states of the input `user`."""
     string_ads: bool = False
     filters: tuple[str, ...] = ("category", "brand")
+    targeting: tuple[str, ...] = ()
+    """Any of TARGETED."""
+
+
+TARGETED = ("scene", "region")
+"""By scene, a feature of the context, and by region, which is nothing but targeting."""
+
+
+def targets(field: str, i: int) -> list[str]:
+    """Where the i-th ad may be shown; everywhere when empty."""
+    if field == "scene":
+        return [["feed"], ["search", "story"], [], []][i % 4]
+    return [["north"], [], ["south", "north"], [], ["south"], [], [], [f"town-{i}"]][i // 4 % 8]
 
 
 def ad_id(i: int, recipe: Recipe | None = None) -> int | str:
@@ -185,38 +204,53 @@ def _catalogue(recipe: Recipe) -> dict[str, Any]:
     if recipe.bad_vectors:
         vectors[:] = np.nan
     index = Vocabulary.of(ids) if n else Vocabulary(np.empty(0, dtype=np.int64))  # type: ignore[arg-type]
-    return {
-        "index": index,
+    arrays = {
         "fields": np.concatenate([np.array([[0, 0], [1, 1]], dtype=np.int32), fields]),
         "numbers": np.concatenate([np.ones((2, 1), dtype=np.float32), numbers]),
         "bids": np.concatenate([[0, 0], rng.uniform(0.5, 2.0, n)]).astype(np.float32),
         "qscores": np.concatenate([[0, 0.05], rng.uniform(0.01, 0.3, n)]).astype(np.float32),
         "vectors": np.concatenate([np.zeros((2, DIMENSION), dtype=np.float32), vectors]),
     }
+    order, cells = arrange(arrays["vectors"], arrays["qscores"] * arrays["bids"], np.arange(n) % CELLS)
+    return {name: array[order] for name, array in arrays.items()} | {
+        "index": AdIndex.ordered(index, order),
+        "cells": cells,
+    }
 
 
 def _fill(folder: Path, recipe: Recipe) -> None:
-    for name in ("ads", "vocabulary", "filters", "postings", "users", "retrieval"):
+    for name in ("ads", "vocabulary", "filters", "targeting", "postings", "users", "cells"):
         (folder / name).mkdir()
     arrays = _catalogue(recipe)
-    arrays["index"].save(folder / "ads/ids.npy")
-    for name in ("fields", "numbers", "bids", "qscores", "vectors"):
+    index: AdIndex = arrays["index"]
+    index.write(folder / "ads")
+    save_cells(folder / "cells", arrays["cells"])
+    AdVectors.of(arrays["vectors"]).write(folder / "ads")
+    for name in ("fields", "numbers", "bids", "qscores"):
         np.save(folder / f"ads/{name}.npy", arrays[name])
     for name, vocabulary in _vocabularies().items():
         vocabulary.save(folder / f"vocabulary/{name}.npy")
     fields = arrays["fields"]
     for column, (name, vocabulary) in enumerate((("category", CATEGORIES), ("brand", BRANDS))):
         if name in recipe.filters:
-            np.save(folder / f"filters/{name}.codes.npy", fields[:, column])
-            vocabulary.save(folder / f"filters/{name}.values.npy")
+            nowhere = of_rows(np.empty(0, dtype=np.int64), len(fields))
+            write_row_sets(folder / "filters", name, vocabulary, np.arange(2, len(fields)), fields[2:, column], nowhere)
+    for name in recipe.targeting:
+        listed = [(i + FIRST_KNOWN, value) for i in range(recipe.ads) for value in targets(name, i)]
+        values = Vocabulary.of({value for _, value in listed})
+        everywhere = [i + FIRST_KNOWN for i in range(recipe.ads) if not targets(name, i)]
+        write_row_sets(
+            folder / "targeting",
+            name,
+            values,
+            index.rows[[row for row, _ in listed]],
+            np.array([values.id_of(value) for _, value in listed]),
+            of_rows(index.rows[everywhere], len(fields)),
+        )
     order = np.lexsort((-arrays["qscores"][FIRST_KNOWN:], fields[FIRST_KNOWN:, 0]))
     np.save(folder / "postings/category.rows.npy", (order + FIRST_KNOWN).astype(np.int32))
     bounds = np.searchsorted(fields[FIRST_KNOWN:, 0][order], np.arange(CATEGORIES.size + 1))
     np.save(folder / "postings/category.offsets.npy", bounds.astype(np.int64))
-    index = faiss.IndexIDMap(faiss.IndexFlatIP(DIMENSION))
-    if recipe.ads:
-        index.add_with_ids(arrays["vectors"][FIRST_KNOWN:], np.arange(FIRST_KNOWN, recipe.ads + FIRST_KNOWN))
-    faiss.write_index(index, str(folder / "retrieval/index.faiss"))
     onnx.save(query_graph(), folder / "query.onnx")
     onnx.save(finerank_graph(), folder / "finerank.onnx")
     _write_users(folder)
@@ -288,11 +322,11 @@ def _manifest(recipe: Recipe) -> Manifest:
         bundle_id=recipe.bundle_id,
         made=Made(time="2026-01-01T00:00:00Z", commit="none", seed=1, data="world", versions={}),
         features=_schema(recipe),
-        catalogue=Catalogue(ads=recipe.ads, has_bids=True, filters=recipe.filters),
+        catalogue=Catalogue(ads=recipe.ads, has_bids=True, filters=recipe.filters, targeting=recipe.targeting),
         stages=Stages(
             retrieval=RetrievalStage(
                 keep=recipe.retrieval,
-                index="retrieval/index.faiss",
+                cells=min(CELLS, recipe.ads),
                 posting_fields=("category",),
                 interests=2,
                 per_interest=10,
@@ -312,47 +346,6 @@ def _manifest(recipe: Recipe) -> Manifest:
         quality={"din": {"auc": 0.7}},
         users=len(demo_records()),
     )
-
-
-TYPES = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
-
-
-class Nodes:
-    """Collects nodes and constants of a graph; every method returns the name of its result."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, values: Any, dtype: Any) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants.append(onnx.numpy_helper.from_array(np.asarray(values, dtype=dtype), name))
-        return name
-
-    def __call__(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        name = output or f"n{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def column(self, tensor: str, i: int, axis: int = 1) -> str:
-        return self("Gather", tensor, self.constant(i, np.int64), axis=axis)
-
-    def number(self, tensor: str, i: int, weight: float) -> str:
-        """weight * tensor[i] as float32."""
-        value = self("Cast", self.column(tensor, i, 0), to=TensorProto.FLOAT)
-        return self("Mul", value, self.constant(weight, np.float32))
-
-    def model(self, name: str, inputs: Any, outputs: Any) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            name,
-            [helper.make_tensor_value_info(n, TYPES[d], s) for n, d, s in inputs],
-            [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs],
-            self.constants,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-        onnx.checker.check_model(model)
-        return model
 
 
 def query_graph() -> onnx.ModelProto:

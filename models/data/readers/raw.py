@@ -82,6 +82,7 @@ def wanted(spec: DatasetSpec, *, users_in_log: bool, ads_in_log: bool) -> list[s
     if ads_in_log:
         columns += [feature.column for feature in spec.ad_features]
         columns += [spec.bid] if spec.bid is not None else []
+        columns += [rule.ad for rule in spec.targeting]
     return list(dict.fromkeys(columns))
 
 

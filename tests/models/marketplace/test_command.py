@@ -33,6 +33,7 @@ def test_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--ads", "5"], "--ads: Input should be greater than or equal to 100 (got 5)"),
         (["--users", "99000000"], "--users: Input should be less than or equal to 10000000 (got 99000000)"),
         (["--history-length", "0"], "--history-length: Input should be greater than or equal to 1 (got 0)"),
+        (["--targeted", "0.9"], "--targeted: Input should be less than or equal to 0.5 (got 0.9)"),
         (["--brands", "10"], "categories <= brands <= ads must hold, they are 20, 10, 10000"),
     ],
 )

@@ -1,0 +1,148 @@
+"""Bundles of the standard work, of any number of ads: written once, found again the next time."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.market import Market, Networks, arrange_ads, make_networks, write_ads, write_users, write_vocabularies
+from bundle.ad_index import AdIndex
+from bundle.folder import write_bundle
+from bundle.golden import GoldenRow, save_golden
+from bundle.manifest import (
+    Catalogue,
+    FinerankStage,
+    GoldenSpec,
+    Made,
+    Manifest,
+    PrerankStage,
+    QscoreStage,
+    RetrievalStage,
+    Stages,
+)
+from bundle.schema import FIRST_KNOWN
+from export.din_graph import DinServing
+from export.dqm_graph import DqmQuery
+from export.parity import GOLDEN_TOLERANCE
+from export.to_onnx import candidate_inputs, common_inputs, export_graph
+from models.data.batches import Batch
+
+ROOT = Path("artifacts/bench")
+"""Where benchmarks keep bundles."""
+WRITTEN_BY = (
+    "benchmarks/bundles.py",
+    "benchmarks/market.py",
+    "benchmarks/work.py",
+    "bundle/*.py",
+    "models/cells.py",
+    "models/layers.py",
+    "models/attention.py",
+    "models/din.py",
+    "models/dqm.py",
+    "export/din_graph.py",
+    "export/column_attention.py",
+    "export/columns.py",
+    "export/dqm_graph.py",
+    "export/to_onnx.py",
+    "export/matching.py",
+)
+"""Code that decides what is in a bundle: after a change it is made anew."""
+GOLDEN = 4
+GOLDEN_CANDIDATES = 64
+
+
+def work_bundle(root: Path, ads: int, unit: str, *, users: int = 1_000, seed: int = 0) -> Path:
+    """The bundle of `ads` ads with the activation unit `unit` of benchmarks.work.UNITS, under `root`; written when it
+    is not there yet, and then the one that older code wrote is removed.
+
+    Ads have the ids 0, 1, ...; `users` users with 50 behaviours each have the ids "0", "1", ... The funnel is
+    10^5 matched -> 10^4 -> 10^3 -> at most 100 answers.
+    """
+    name = f"work-{unit}-{ads}-{users}-{seed}"
+    target = root / f"{name}-{fingerprint()}"
+    if target.exists():
+        return target
+    for old in root.glob(f"{name}-*"):
+        shutil.rmtree(old)
+    networks = make_networks(ads, unit, seed)
+    market = Market(ads, users, seed)
+    graphs = root / f".{target.name}.graphs"
+    graphs.mkdir(parents=True, exist_ok=True)
+    try:
+        inputs = common_inputs(networks.schema)
+        query = export_graph(DqmQuery(networks.dqm), inputs, ["query", "offset"], graphs / "dqm_query.onnx")
+        inputs = inputs | candidate_inputs(networks.schema)
+        finerank = export_graph(DinServing(networks.din), inputs, ["logits"], graphs / "din.onnx")
+
+        def fill(folder: Path) -> None:
+            shutil.copytree(graphs, folder, dirs_exist_ok=True)
+            save_golden(folder, golden_rows(networks, market, shelves.index))
+            write_vocabularies(networks.schema, folder)
+            write_ads(networks, market, shelves, folder)
+            write_users(market, folder)
+
+        shelves = arrange_ads(networks, market)
+        manifest = Manifest(
+            bundle_id=target.name,
+            made=Made(time="", commit="", seed=seed, data=f"standard work, {ads:,} ads", versions={}),
+            features=networks.schema,
+            catalogue=Catalogue(ads=ads, has_bids=True),
+            stages=Stages(
+                retrieval=RetrievalStage(keep=100_000, cells=len(shelves.cells.sizes), posting_fields=("category",)),
+                qscore=QscoreStage(keep=10_000),
+                prerank=PrerankStage(model="dqm", query=query, dimension=networks.dqm.config.dimension + 1, keep=1_000),
+                finerank=FinerankStage(model="din", graph=finerank, keep=100),
+            ),
+            golden=GoldenSpec(requests=GOLDEN, query_tolerance=GOLDEN_TOLERANCE, logit_tolerance=GOLDEN_TOLERANCE),
+            quality={},
+            users=users,
+        )
+        return write_bundle(root, manifest, fill)
+    finally:
+        shutil.rmtree(graphs)
+
+
+def fingerprint() -> str:
+    """Of the code that writes bundles."""
+    digest = hashlib.sha256()
+    home = Path(__file__).parents[1]
+    for pattern in WRITTEN_BY:
+        for path in sorted(home.glob(pattern)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def golden_rows(networks: Networks, market: Market, index: AdIndex) -> list[GoldenRow]:
+    """Requests of the first users, each with random ads, and what torch computes for them."""
+    random = np.random.default_rng(market.seed)
+    rows = []
+    for user in range(GOLDEN):
+        common = market.common(networks.schema, user)
+        ads = random.integers(FIRST_KNOWN - 1, market.ads + FIRST_KNOWN, GOLDEN_CANDIDATES)
+        one = {name: torch.from_numpy(each).unsqueeze(0) for name, each in common.feeds().items()}
+        ids = torch.from_numpy(market.fields(ads)).long()
+        zeros = torch.zeros(len(ads), dtype=torch.int64)
+        batch = Batch(
+            user=one["user"],
+            user_numbers=one["user_numbers"],
+            context=one["context"],
+            context_numbers=one["context_numbers"],
+            histories={name: torch.from_numpy(each).unsqueeze(0) for name, each in common.histories.items()},
+            ads=ids,
+            ad_numbers=torch.zeros(len(ads), 0),
+            request=zeros,
+            labels=torch.zeros(len(ads)),
+            positions=zeros,
+            rows=ads.astype(np.int32),
+            users=zeros.numpy(),
+            truth=None,
+        )
+        with torch.inference_mode():
+            query, offset = networks.dqm.query(batch)
+            logits = networks.din(batch)
+        rows.append(
+            GoldenRow(common, index.rows[ads].astype(np.int64), query[0].numpy(), float(offset[0]), logits.numpy())
+        )
+    return rows

@@ -1,0 +1,31 @@
+"""Workers are real processes that serve a bundle; their memory is what the system says."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells")
+
+
+def test_what_several_workers_spend_is_held_against_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
+    monkeypatch.setattr(memory, "REQUESTS", 3)
+    monkeypatch.setattr(memory, "TINY", 300)
+    report = memory.run(argparse.Namespace(quick=False, ads=30_000))
+    figures = report.figures
+    assert figures["memory.files_mib"] > 5
+    assert figures["memory.bundle_1_workers_mib"] > figures["memory.tiny_1_workers_mib"] > 20
+    for name in ("bundle", "tiny"):
+        one, four = (figures[f"memory.{name}_{n}_workers_mib"] for n in (1, 4))
+        assert one < four < 4.2 * one
+    assert "memory.pss_ratio_4_workers" in figures
+    (table,) = report.tables
+    assert [row[0] for row in table.rows] == [1, 4]
+
+
+def test_a_worker_that_ends_early_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"a worker with .*nothing ended with exit code 1"):
+        memory.measure(tmp_path / "nothing", 1)
