@@ -33,7 +33,7 @@ from benchmarks.http.servers import (
     same,
     start_ours,
 )
-from benchmarks.http.tables import Row, add_ceiling, add_overhead, add_phase, add_servers
+from benchmarks.http.tables import Row, add_ceiling, add_exchange, add_overhead, add_phase, add_servers
 from benchmarks.report import Report
 from benchmarks.work import UNITS
 
@@ -95,6 +95,7 @@ def run(arguments: argparse.Namespace) -> Report:
                 bench.phase(material, Path(folder) / (unit[0] + graph[0]), unit, graph, plan)
             if unit == "light":
                 bench.overhead(material, Path(folder) / "overhead", 3 if arguments.quick else 15)
+    add_exchange(report)
     bench.who()
     return report
 

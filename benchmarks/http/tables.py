@@ -7,6 +7,7 @@ http.<unit>.p99_loaded_ms.<server>          open loop at 80 % of the server's ow
 http.<unit>.throughput_ratio.<peer>         ours ÷ the peer's, 4 connections; throughput_ratio_1: 1 connection
 http.<unit>.p99_ratio.<peer>                the peer's ÷ ours, each at 80 % of its own; .best: the best peer's
 http.<unit>.factorised.…                    the same with our graph in the peers' servers: what the server itself costs
+http.light.over_paper_ratio.<peer>          our throughput, light ÷ the peer's, paper; 4 connections
 http.light.overhead_ratio                   p50 of a request that reads its user from Redis ÷ p50 of scoring in process
 """
 
@@ -75,6 +76,18 @@ def add_phase(
     best = [value for name, value in report.figures.items() if name.startswith(f"{key}.p99_ratio.")]
     if best:
         report.figures[f"{key}.p99_ratio.best"] = min(best)
+
+
+def add_exchange(report: Report) -> None:
+    """What it gives to replace a peer and the paper's network by us and the light one.
+
+    From two parts of one run, so not paired by round; nothing when only one of the networks was measured.
+    """
+    ours = report.figures.get(f"http.light.throughput.{OURS}")
+    prefix = "http.paper.throughput."
+    theirs = {name.removeprefix(prefix): value for name, value in report.figures.items() if name.startswith(prefix)}
+    if ours is not None:
+        report.figures |= {f"http.light.over_paper_ratio.{n}": ours / v for n, v in theirs.items() if n != OURS}
 
 
 def add_servers(report: Report, rows: list[Row]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.http.overhead import KEPT, READ, Overhead
 from benchmarks.http.rounds import Cell, Seen
-from benchmarks.http.tables import COLUMNS, LONGEST, add_ceiling, add_overhead, add_phase, shortened
+from benchmarks.http.tables import COLUMNS, LONGEST, add_ceiling, add_exchange, add_overhead, add_phase, shortened
 from benchmarks.report import Report
 
 
@@ -37,6 +37,16 @@ def test_ratios_are_ours_over_theirs() -> None:
     assert figures["http.light.p99_loaded_ms.adrank"] == pytest.approx(160)
     assert figures["http.light.cpu_ms.triton"] == pytest.approx(2)
     assert not any(name.endswith("ratio.adrank") for name in figures)
+
+
+def test_the_light_network_is_compared_with_the_papers_when_both_were_measured() -> None:
+    report = phase()
+    add_exchange(report)
+    assert not any("over_paper" in name for name in report.figures)
+    add_phase(report, "paper", "tiled", {"adrank": seen(4), "ray": seen(20)}, {}, 3)
+    add_exchange(report)
+    assert report.figures["http.light.over_paper_ratio.ray"] == pytest.approx(20)
+    assert "http.light.over_paper_ratio.adrank" not in report.figures
 
 
 def test_our_graph_in_the_peers_has_figures_of_its_own() -> None:
