@@ -19,6 +19,8 @@ from benchmarks.timing import Times
 
 CONNECTIONS = 16
 """Of the open loop, used in turn. An arrival that finds all of them busy waits here, and its wait counts."""
+FEWEST = 10
+"""Requests that a closed loop counts at least, however long they take."""
 PIECE = 262_144
 STALLED_S = 30.0
 """A server that answers nothing for so long is given up."""
@@ -158,7 +160,10 @@ def ask(address: tuple[str, int], request: bytes) -> bytes:
 def closed_loop(
     address: tuple[str, int], requests: Sequence[bytes], connections: int, seconds: float, warm_up: float = 0.3
 ) -> Measured:
-    """Each connection sends its next request as soon as it has its answer. What starts in `warm_up` is not counted."""
+    """Each connection sends its next request as soon as it has its answer, for `seconds` and FEWEST requests at least.
+
+    What starts in `warm_up` is not counted.
+    """
     pool = Connections(address, connections)
     latencies: list[float] = []
     turn = 0
@@ -166,8 +171,8 @@ def closed_loop(
         begin = perf_counter()
         counted, end = begin + warm_up, begin + warm_up + seconds
         last = begin
-        while last < end or len(pool.idle) < connections:
-            while pool.idle and last < end:
+        while last < end or len(latencies) < FEWEST or len(pool.idle) < connections:
+            while pool.idle and (last < end or len(latencies) < FEWEST):
                 pool.send(requests[turn % len(requests)], perf_counter())
                 turn += 1
             for each in pool.completed():

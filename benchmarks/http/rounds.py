@@ -36,7 +36,7 @@ class Plan:
 
 FULL = Plan(rounds=4, closed_s=2.0, arrivals={20: 30, 40: 30, 60: 40, 80: 200}, open_s=2.0)
 CLOSED = Plan(rounds=3, closed_s=1.0, arrivals={}, open_s=0.0)
-QUICK = Plan(rounds=2, closed_s=1.0, arrivals={80: 60}, open_s=1.0)
+QUICK = Plan(rounds=2, closed_s=0.7, arrivals={80: 60}, open_s=1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from benchmarks.http.load import LoadError, ask, closed_loop, http_request, open_loop, poisson
+from benchmarks.http.load import FEWEST, LoadError, ask, closed_loop, http_request, open_loop, poisson
 from tests.benchmarks.http.small_server import Behaviour, small_server
 
 REQUESTS = [http_request("/score", b"a" * (n + 1)) for n in range(3)]
@@ -30,6 +30,12 @@ def test_the_closed_loop_keeps_every_connection_busy_and_uses_all_requests_in_tu
     # 4 connections, each answered every 20 ms and a little: never more than 200 a second
     assert measured.throughput <= 4 / 0.02
     assert measured.throughput == pytest.approx(len(measured.latencies) / measured.seconds)
+
+
+def test_a_slow_server_is_asked_often_enough_to_say_something() -> None:
+    with small_server(Behaviour(delay_s=0.02, one_at_a_time=True)) as address:
+        measured = closed_loop(address, REQUESTS, connections=2, seconds=0.01, warm_up=0.0)
+    assert FEWEST <= len(measured.latencies) <= FEWEST + 2
 
 
 def test_the_open_loop_counts_from_the_intended_start() -> None:
