@@ -9,6 +9,7 @@ from service.features import EmbeddedStore
 from service.metrics import Metrics
 from service.user_cache import Limits, UserCache
 from service.user_features import UserReader
+from tests.service.gated_store import Clock
 
 RECORD = UserRecord({"city": "Lyon"}, (Event("click", 1, (1000,)),))
 
@@ -30,16 +31,6 @@ class FlakyStore(EmbeddedStore):
         if self.broken:
             raise StoreError("store unavailable")
         return None if self.empty else pack(RECORD)
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def reader(store: FlakyStore, **changed: float) -> UserReader:
