@@ -1,7 +1,9 @@
 """Bundles of the standard work, of any number of ads: written once, found again the next time."""
 
+import fcntl
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,16 @@ WRITTEN_BY = (
     "benchmarks/bundles.py",
     "benchmarks/market.py",
     "benchmarks/work.py",
-    "bundle/*.py",
+    "bundle/ad_index.py",
+    "bundle/ad_vectors.py",
+    "bundle/cell_files.py",
+    "bundle/folder.py",
+    "bundle/golden.py",
+    "bundle/manifest.py",
+    "bundle/precision.py",
+    "bundle/record.py",
+    "bundle/schema.py",
+    "bundle/vocabulary.py",
     "models/cells.py",
     "models/layers.py",
     "models/attention.py",
@@ -62,15 +73,21 @@ def work_bundle(root: Path, ads: int, unit: str, *, users: int = 1_000, seed: in
     """
     name = f"work-{unit}-{ads}-{users}-{seed}"
     target = root / f"{name}-{fingerprint()}"
-    if target.exists():
-        return target
-    for old in root.glob(f"{name}-*"):
-        shutil.rmtree(old)
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two benchmarks that need it, one waits for the other's
+        if not target.exists():
+            for old in root.glob(f"{name}-*"):
+                shutil.rmtree(old)
+            _write(root, target.name, ads, unit, users, seed)
+    return target
+
+
+def _write(root: Path, bundle_id: str, ads: int, unit: str, users: int, seed: int) -> None:
     networks = make_networks(ads, unit, seed)
     market = Market(ads, users, seed)
-    graphs = root / f".{target.name}.graphs"
-    graphs.mkdir(parents=True, exist_ok=True)
-    try:
+    with tempfile.TemporaryDirectory() as temporary:
+        graphs = Path(temporary)
         inputs = common_inputs(networks.schema)
         query = export_graph(DqmQuery(networks.dqm), inputs, ["query", "offset"], graphs / "dqm_query.onnx")
         inputs = inputs | candidate_inputs(networks.schema)
@@ -85,7 +102,7 @@ def work_bundle(root: Path, ads: int, unit: str, *, users: int = 1_000, seed: in
 
         shelves = arrange_ads(networks, market)
         manifest = Manifest(
-            bundle_id=target.name,
+            bundle_id=bundle_id,
             made=Made(time="", commit="", seed=seed, data=f"standard work, {ads:,} ads", versions={}),
             features=networks.schema,
             catalogue=Catalogue(ads=ads, has_bids=True),
@@ -99,9 +116,7 @@ def work_bundle(root: Path, ads: int, unit: str, *, users: int = 1_000, seed: in
             quality={},
             users=users,
         )
-        return write_bundle(root, manifest, fill)
-    finally:
-        shutil.rmtree(graphs)
+        write_bundle(root, manifest, fill)
 
 
 def fingerprint() -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.floor import GemmRate
+from benchmarks.operators import time_by_kind
 from benchmarks.report import Report, Table
 from benchmarks.tiled import export_tiled
 from benchmarks.timing import Times, interleaved, p50, p99, spread
@@ -40,7 +41,7 @@ class Graphs:
 
 
 def run(arguments: argparse.Namespace) -> Report:
-    """`din.<unit>.n<N>.*`: `ours_ms`, `tiled_ms`, `speedup`, `floor_ratio`, `deviation`."""
+    """`din.<unit>.n<N>.*`: `ours_ms`, `tiled_ms`, `speedup`, `floor_ratio`, `deviation`; `din.<unit>.products_ms`."""
     torch.set_num_threads(1)
     rounds = 15 if arguments.quick else 60
     report = Report("din")
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> Report:
         for unit in UNITS:
             graphs = export_both(folder, unit)
             rows += [_compare(report, gemm, graphs, unit, make_request(schema, n), rounds) for n in CANDIDATES]
+            _profile(report, folder / f"{unit}.onnx", unit, rounds)
             if not arguments.quick:
                 _curves(report, graphs, unit, rounds // 2)
         report.tables.append(Table(f"DIN, {HISTORY} behaviours, p50 of {rounds} rounds", COLUMNS, rows))
@@ -95,6 +97,18 @@ def _compare(
     }
     speedup = report.figures[f"{key}.speedup"]
     return unit, n, usual, ours, spread(times["ours"]), p99(times["ours"]), floor, speedup, ours / floor
+
+
+def _profile(report: Report, graph: Path, unit: str, rounds: int) -> None:
+    """What bounds it: `din.<unit>.products_ms`, and a table."""
+    n = CANDIDATES[0]
+    kinds = time_by_kind(graph, make_request(work_schema(ADS), n).feeds(), rounds)
+    total = sum(ms for _, ms in kinds.values())
+    rows: list[tuple[str | int | float, ...]] = [(kind, *found, found[1] / total) for kind, found in kinds.items()]
+    rows.append(("all", sum(nodes for nodes, _ in kinds.values()), total, 1.0))
+    report.figures[f"din.{unit}.products_ms"] = kinds["matrix products"][1]
+    title = f"Where the time goes, {unit}, {n} candidates, by ONNX Runtime's profile"
+    report.tables.append(Table(title, ("kind", "nodes", "ms", "share"), rows))
 
 
 def _curves(report: Report, graphs: Graphs, unit: str, rounds: int) -> None:

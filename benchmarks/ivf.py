@@ -33,10 +33,12 @@ Rows = npt.NDArray[np.int64]
 def ivf_sq8(bundle: Bundle) -> Any:
     """The index over a bundle's ads; its labels are rows."""
     cells, vectors = bundle.cells, bundle.ads.vectors
-    lists = faiss.IndexFlatL2(cells.centroids.shape[1])
-    lists.add(np.ascontiguousarray(cells.centroids))
+    centroids = np.ascontiguousarray(cells.centroids)
+    nearest, best = faiss.IndexFlatL2(centroids.shape[1]), faiss.IndexFlatIP(centroids.shape[1])
+    for each in (nearest, best):
+        each.add(centroids)
     index = faiss.IndexIVFScalarQuantizer(
-        lists, lists.d, len(cells.sizes), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        nearest, nearest.d, len(cells.sizes), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     )
     rows = bundle.ads.index.size
     learnt_from = np.random.default_rng(0).choice(rows - FIRST_KNOWN, min(CHUNK, rows - FIRST_KNOWN), replace=False)
@@ -44,6 +46,8 @@ def ivf_sq8(bundle: Bundle) -> Any:
     for start in range(FIRST_KNOWN, rows, CHUNK):
         piece = np.arange(start, min(start + CHUNK, rows))
         index.add_with_ids(vectors.floats(piece), piece)
+    index.quantizer = best  # ads lie in the nearest list, as in cells; visited are those of the largest product
+    index.referenced_objects.append(best)
     return index
 
 

@@ -27,14 +27,15 @@ def _again_and_again(work: Callable[[], object], seconds: float) -> float:
     return done / elapsed
 
 
-def even(rate: float, count: int) -> npt.NDArray[np.float64]:
-    """Seconds of `count` arrivals, all as far apart as `rate` a second are."""
+def even(rate: float, count: int, seed: int = 0) -> npt.NDArray[np.float64]:
+    """Seconds of `count` arrivals, all as far apart as `rate` a second are, whatever the seed."""
+    del seed
     return np.arange(count) / rate
 
 
-def poisson(rate: float, count: int) -> npt.NDArray[np.float64]:
+def poisson(rate: float, count: int, seed: int = 0) -> npt.NDArray[np.float64]:
     """Seconds of `count` arrivals that know nothing of each other."""
-    return np.cumsum(np.random.default_rng(0).exponential(1 / rate, count))
+    return np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
 
 
 def latencies(work: Callable[[], object], arrivals: npt.NDArray[np.float64]) -> Times:

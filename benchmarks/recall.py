@@ -49,9 +49,10 @@ class Exhaustive:
             with torch.inference_mode():
                 vectors = networks.dqm.ad_vectors(ids, torch.zeros(len(piece), 0)).numpy()
             scores[:, piece] = together @ vectors.T
+        scores += np.array([offset for _, offset in queries], dtype=np.float32)[:, None]
         self.bundle = bundle
         self.asked = [
-            Asked(common, query, offset, row + np.float32(offset))
+            Asked(common, query, offset, row)
             for common, (query, offset), row in zip(commons, queries, scores, strict=True)
         ]
 

@@ -27,8 +27,9 @@ class AdIndex(Vocabulary):
         places: npt.NDArray[np.int32] | None = None,
     ) -> None:
         """Without `rows` and `places` the rows are in the order of the ids. ContractError unless `values` ascend."""
-        same = np.arange(len(values) + FIRST_KNOWN, dtype=np.int32)
-        self.rows, self.places = same if rows is None else rows, same if places is None else places
+        if rows is None or places is None:
+            rows = places = np.arange(len(values) + FIRST_KNOWN, dtype=np.int32)
+        self.rows, self.places = rows, places
         super().__init__(values)
 
     @classmethod
@@ -54,9 +55,13 @@ class AdIndex(Vocabulary):
         np.save(folder / "places.npy", self.places)
 
     def check(self, folder: Path) -> None:
-        """ContractError unless every ad has a row of its own, to which both arrays agree. 0.2 s for 10^7 ads."""
+        """ContractError unless every ad has a row of its own, to which both arrays agree. 0.4 s for 10^7 ads."""
         low, high = (int(each) for each in (self.places.min(), self.places.max()))
-        if low < 0 or high >= self.size or not np.array_equal(self.rows[self.places], np.arange(self.size)):
+        if (
+            low < 0
+            or high >= self.size
+            or not np.array_equal(self.rows[self.places], np.arange(self.size, dtype=np.int32))
+        ):
             raise ContractError(f"{folder}: rows.npy and places.npy do not lead there and back")
         if (self.rows[:FIRST_KNOWN] != np.arange(FIRST_KNOWN)).any():
             raise ContractError(f"{folder}/rows.npy: begins with {self.rows[:FIRST_KNOWN].tolist()}, [0, 1] is needed")

@@ -25,7 +25,7 @@ from models.training import TrainingError
 
 CONFIGS = Path(__file__).parent.parent / "models/configs"
 MODELS = ("qscore", "dqm", "din")
-SIZES = FunnelSettings(retrieval=2_000, qscore=1_000, prerank=300)
+SIZES = FunnelSettings(retrieval=3_000, qscore=1_000, prerank=300)
 """For a catalogue of 5,000 ads: every stage of the funnel has something to leave out."""
 
 

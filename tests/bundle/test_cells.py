@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.bitmap import of_rows, unpack
-from bundle.cell_files import arrange, check_cells, load_cells, save_cells
-from bundle.cells import LEVELS, Cells
+from bundle.cell_files import LEVELS, arrange, check_cells, load_cells, save_cells
+from bundle.cells import Cells
 from bundle.errors import ContractError
 from bundle.schema import FIRST_KNOWN
 

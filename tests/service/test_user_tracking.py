@@ -316,9 +316,10 @@ def test_a_password_is_used_for_news_too(redis_server: RedisServer, prefix: str)
         redis: Any = Redis.from_url(redis_server.url)
         await redis.execute_command("ACL", "SETUSER", "known", "on", ">secret", "~*", "&*", "+@all")
         async with worker(redis_store(redis_server.url.replace("//", "//known:secret@"), prefix=prefix)) as mine:
-            await mine.read("x")
+            assert not (await mine.read("x")).known
             await redis.set(prefix + "x", b"{}\n")
             await until(lambda: not mine.fresh("x"))
+            assert (await mine.read("x")).known, "written by somebody else, seen at once"
         await redis.execute_command("ACL", "DELUSER", "known")
         await redis.aclose()
 
