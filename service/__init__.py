@@ -8,8 +8,8 @@ One request, through the files:
  4. registry.py       the one live, immutable bundle, held until the answer is out (loading.py proves and publishes it)
  5. user_features.py  profile and history from the store (features.py, redis_store.py) within a time-out, else defaults
  6. eligibility.py    the ads that may be shown: live flags (ad_flags.py), targeting, filters; every stage honours them
- 7. cascade.py        one synchronous function in a worker thread: retrieval (retrieval.py) -> Qscore -> DQM pre-rank
-                      -> DIN fine-rank (scorer.py) -> auction; arrays only
+ 7. cascade.py        one synchronous function, when it is the request's turn (runner.py): retrieval (retrieval.py)
+                      -> Qscore -> DQM pre-rank -> DIN fine-rank (scorer.py) -> auction; arrays only
  8. api.py            ads, stage counts and times, what was degraded; the one record of times (timing.py) also feeds the
                       Server-Timing header, metrics.py and the log
 

@@ -1,14 +1,15 @@
 """The routes: parse, delegate, answer."""
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import Response
+from starlette.routing import request_response
 
 from service.checks import event_kinds
 from service.events import EventLog
@@ -77,36 +78,43 @@ def query_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in fields.items()]}
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
 class BareRoute(APIRoute):
     """A route whose function takes the request and gives the answer: FastAPI documents it, and stands aside when it is
     called. Looking for dependencies there are none of would take 0.1 ms of a request."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function itself."""
-        return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
+    def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.app = request_response(endpoint)
 
 
-def make_router(services: Services) -> APIRouter:
-    """All routes."""
-    router = APIRouter()
-    bare = APIRouter(route_class=BareRoute)
-    _ranking(bare, services)
-    router.include_router(bare)
+def add_routes(router: APIRouter, services: Services) -> None:
+    """All routes, the hot ones first, in the application's own router: to find one in an included router takes FastAPI
+    0.06 ms."""
+    _ranking(router, services)
     _flags(router, services)
     _operations(router, services)
-    return router
 
 
 def _ranking(router: APIRouter, services: Services) -> None:
-    def post(path: str, request: type, response: Any) -> Callable[[Callable[[Request], Awaitable[Response]]], Any]:
-        return router.post(
-            path,
-            openapi_extra=body_of(request.__name__),
-            responses={200: {"model": response}, **PROBLEMS},
-            response_class=Response,
-            response_model=None,
-            tags=["ranking"],
-        )
+    def post(path: str, request: type, response: Any) -> Callable[[Endpoint], Endpoint]:
+        def add(endpoint: Endpoint) -> Endpoint:
+            router.add_api_route(
+                path,
+                endpoint,
+                methods=["POST"],
+                openapi_extra=body_of(request.__name__),
+                responses={200: {"model": response}, **PROBLEMS},
+                response_class=Response,
+                response_model=None,
+                tags=["ranking"],
+                route_class_override=BareRoute,
+            )
+            return endpoint
+
+        return add
 
     @post("/v1/rank", RankRequest, RankResponse)
     async def rank(request: Request) -> Response:
@@ -201,7 +209,7 @@ def _timed(body: bytes, request: Request, timing: RequestTiming, metrics: Metric
         logging.INFO if timing.degraded else logging.DEBUG,
         "request=%s route=%s bundle=%s user=%s degraded=%s times=%s",
         request.state.request_id,
-        request.url.path,
+        request.scope["path"],
         timing.bundle_id,
         timing.user,
         timing.degraded,

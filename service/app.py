@@ -3,7 +3,6 @@
 import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -12,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.ad_flags import AdFlags
-from service.api import Services, make_router
+from service.api import Services, add_routes
 from service.breaker import Breaker
 from service.errors import ServiceError
 from service.events import EventLog
@@ -28,6 +27,7 @@ from service.ranker import Ranker
 from service.redis_flags import RedisFlags
 from service.redis_store import RedisStore
 from service.registry import LoadedBundle, Registry
+from service.runner import InThreads, InTurns
 from service.settings import Settings, read_settings
 from service.user_cache import Limits, UserCache
 from service.user_features import UserReader
@@ -41,7 +41,7 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
     registry = Registry()
     metrics = Metrics()
     store = store or make_store(settings, registry)
-    executor = ThreadPoolExecutor(settings.cascade_threads, "cascade")
+    runner = InThreads(settings.cascade_threads) if settings.cascade_threads else InTurns()
     breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
     cache = UserCache(make_limits(settings))
     users = UserReader(store, breaker, metrics, cache, settings.features_timeout_ms / 1e3, settings.max_record_bytes)
@@ -50,7 +50,7 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
     )
     services = Services(
         registry=registry,
-        ranker=Ranker(registry, users, flags, executor, settings),
+        ranker=Ranker(registry, users, flags, runner, settings),
         events=EventLog(registry, users, metrics, settings),
         flags=FlagDesk(registry, flags, settings),
         metrics=metrics,
@@ -67,7 +67,7 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
         yield
         await users.stop()
         await flags.stop()
-        executor.shutdown()
+        runner.close()
         await store.close()
 
     app = FastAPI(
@@ -77,7 +77,7 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.include_router(make_router(services))
+    add_routes(app.router, services)
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     app.add_exception_handler(ServiceError, _expected)
     app.add_exception_handler(HTTPException, _http)

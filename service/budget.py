@@ -7,13 +7,13 @@ SMOOTHING = 0.1
 FORGIVENESS = 0.9
 """A stage left out is thought 10 % cheaper from then on. Otherwise one slow run could keep it out forever."""
 ANSWER_MS = 0.5
-"""Kept back for ordering, writing the answer and the way back from the worker thread (0.2 ms measured for 10 ads)."""
+"""Kept back for ordering, writing the answer and sending it (0.2 ms measured for 10 ads)."""
 
 
 class Estimates:
     """Running mean of milliseconds by stage and size, sizes in powers of two.
 
-    Shared by worker threads without a lock: a lost update only loses one measurement.
+    Shared without a lock by worker threads, where there are some: a lost update only loses one measurement.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,7 @@
-"""The only async orchestration of a request: user features, then one hop to a worker thread that runs the cascade."""
+"""The only async orchestration of a request: user features, then the cascade in one piece, when it is its turn."""
 
-import asyncio
 import math
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, TypeVar
@@ -18,6 +16,7 @@ from service.checks import check_rank, check_score
 from service.eligibility import Passed, allowed_by
 from service.encode import encode_found, known_rows, needs_store, rows_of
 from service.registry import LoadedBundle, Registry
+from service.runner import Runner
 from service.schemas import (
     ExcludedAd,
     Given,
@@ -43,7 +42,7 @@ class Ranker:
     registry: Registry
     users: UserReader
     flags: AdFlags
-    executor: Executor
+    runner: Runner
     settings: Settings
 
     async def rank(self, request: RankRequest, request_id: str, timing: RequestTiming) -> RankResponse:
@@ -61,7 +60,7 @@ class Ranker:
             ask, own = _ask(live, request, found, request.k or self.settings.default_k, flags, timing)
             return rank(live, ask, budget, timing), own
 
-        ranked, own = await self._in_thread(work, timing)
+        ranked, own = await self._run(work, timing)
         _finish(live, user, timing)
         return {
             "request_id": request_id,
@@ -92,7 +91,7 @@ class Ranker:
             unknown = [request.ads[i] for i in np.flatnonzero(~known_rows(rows))]
             return _finite(pctr), list(dict.fromkeys(unknown)), scored_by
 
-        pctr, unknown, scored_by = await self._in_thread(work, timing)
+        pctr, unknown, scored_by = await self._run(work, timing)
         _finish(live, user, timing)
         return {
             "request_id": request_id,
@@ -123,15 +122,15 @@ class Ranker:
             return found, "given"
         return found, "known" if found.known else "unknown"
 
-    async def _in_thread(self, work: Callable[[], T], timing: RequestTiming) -> T:
-        """Run `work` in a worker thread, the only hop of a request."""
+    async def _run(self, work: Callable[[], T], timing: RequestTiming) -> T:
+        """Run `work` when it is its turn."""
         submitted = perf_counter()
 
         def timed() -> T:
             timing.waits["queue"] = (perf_counter() - submitted) * 1e3
             return work()
 
-        return await asyncio.get_running_loop().run_in_executor(self.executor, timed)
+        return await self.runner.run(timed)
 
 
 @dataclass(frozen=True, slots=True)

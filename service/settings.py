@@ -35,10 +35,11 @@ class Settings(BaseSettings):
         description="Threads inside one graph run. More than 1 only pays when requests leave cores idle.",
     )
     cascade_threads: int = Field(
-        2,
-        ge=1,
+        0,
+        ge=0,
         le=64,
-        description="Requests ranked at the same time by one process; further ones wait. About one a core.",
+        description="Worker threads that rank. 0: the event loop ranks, one request after the other, which is fastest "
+        "with one worker process a core. More for a GPU, or for one process that has several cores to itself.",
     )
 
     default_deadline_ms: int = Field(

@@ -24,7 +24,7 @@ class RequestTiming:
 
     started: float = field(default_factory=perf_counter)
     waits: dict[str, float] = field(default_factory=dict)
-    """What is not a stage: reading user features, waiting for a worker thread, which ads are eligible. Name -> ms."""
+    """What is not a stage: reading user features, waiting for its turn, which ads are eligible. Name -> ms."""
     stages: list[StageTime] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     """`what: why`, in the order in which it happened."""

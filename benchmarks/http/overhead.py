@@ -1,7 +1,7 @@
 """What HTTP, Redis and the service around the network cost: p50 of a request ÷ p50 of scoring in process.
 
 The request names a user that Redis holds, and sends none of its features. Redis runs on the server's core too: it is
-part of the price. Scoring is what the service's worker thread does, on the same core while the servers are stopped.
+part of the price. Scoring is what the service does in one piece, on the same core while the servers are stopped.
 """
 
 import json
@@ -33,9 +33,10 @@ from service.timing import RequestTiming
 
 START_S = 60.0
 LONG_MS = 10_000
-READ, KEPT = "read", "kept"
-"""Every request reads its user from Redis; or the service's own copy serves, as for the next request of a user."""
-OPTIONS = {READ: ("--cache-users", "0"), KEPT: ()}
+READ, KEPT, THREAD = "read", "kept", "thread"
+"""Every request reads its user from Redis; or the service's own copy serves, as for the next request of a user; or that
+with ranking in a worker thread instead of the event loop."""
+OPTIONS = {READ: ("--cache-users", "0"), KEPT: (), THREAD: ("--cascade-threads", "1")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Overhead:
 
     scoring: list[float]
     requests: dict[str, list[float]]
-    """By READ and KEPT."""
+    """By READ, KEPT and THREAD."""
 
     def ratio(self, name: str) -> float:
         """The median over rounds of request ÷ scoring."""
@@ -76,7 +77,7 @@ def measure_overhead(material: Material, cores: Cores, scratch: Path, rounds: in
 
 
 class Scoring:
-    """The work of a request's worker thread: encode what is known of the user, look the ads up, run the network."""
+    """The work of one request: encode what is known of the user, look the ads up, run the network."""
 
     def __init__(self, material: Material) -> None:
         self.live: LoadedBundle = load_bundle(material.bundle, Settings(bundle=material.bundle, redis_url=None))

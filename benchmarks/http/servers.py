@@ -170,14 +170,14 @@ PEERS = {
 }
 
 OUR_PATH = "/v1/score"
-OUR_SETTINGS = "1 worker, 1 cascade thread"
+OUR_SETTINGS = "1 worker"
 
 
 def start_ours(bundle: Path, scratch: Path, core: int, *more: str) -> ServerProcess:
     """`adrank serve` for one core, with further options. No stage is ever left out for lack of time."""
     port = free_port()
     command = [sys.executable, str(ROOT / "adrank.py"), "serve", "--bundle", str(bundle.absolute())]
-    command += ["--port", str(port), "--workers", "1", "--cascade-threads", "1"]
+    command += ["--port", str(port), "--workers", "1"]
     command += ["--default-deadline-ms", "10000", *more]
     return ServerProcess(command, {}, scratch, ("127.0.0.1", port), core)
 

@@ -9,11 +9,13 @@ http.<unit>.p99_ratio.<peer>                the peer's ÷ ours, each at 80 % of 
 http.<unit>.factorised.…                    the same with our graph in the peers' servers: what the server itself costs
 http.light.over_paper_ratio.<peer>          our throughput, light ÷ the peer's, paper; 4 connections
 http.light.overhead_ratio                   p50 of a request that reads its user from Redis ÷ p50 of scoring in process
+http.light.overhead_kept_ratio              the same when the user is kept from before; overhead_thread_ratio: and a
+                                            worker thread ranks instead of the event loop
 """
 
 from collections.abc import Mapping
 
-from benchmarks.http.overhead import KEPT, READ, Overhead
+from benchmarks.http.overhead import KEPT, READ, THREAD, Overhead
 from benchmarks.http.rounds import BUSY, HIGHEST, Seen, middle, ratio
 from benchmarks.http.servers import OURS
 from benchmarks.report import Report, Table
@@ -38,6 +40,11 @@ COLUMNS = (
 TITLES = {
     "tiled": "{unit}: everybody with the same weights, peers with the usual tiled export",
     "factorised": "{unit}: peers with our graph, so only the servers differ",
+}
+WHAT = {
+    READ: "request, user read from Redis",
+    KEPT: "request, user kept from before",
+    THREAD: "the same, ranked by a worker thread",
 }
 LONGEST = 200
 """Of an error in a table."""
@@ -109,7 +116,7 @@ def add_overhead(report: Report, found: Overhead) -> None:
     """HTTP and Redis against scoring in process."""
     scoring = middle(found.scoring)
     rows: list[Row] = [("scoring in process", scoring, _range(found.scoring), 1.0)]
-    for name, what in ((READ, "request, user read from Redis"), (KEPT, "request, user kept from before")):
+    for name, what in WHAT.items():
         times = found.requests[name]
         rows.append((what, middle(times), _range(times), found.ratio(name)))
     title = f"light: what a request costs beyond scoring; medians of {len(found.scoring)} rounds"
@@ -117,6 +124,7 @@ def add_overhead(report: Report, found: Overhead) -> None:
     report.figures |= {
         "http.light.overhead_ratio": found.ratio(READ),
         "http.light.overhead_kept_ratio": found.ratio(KEPT),
+        "http.light.overhead_thread_ratio": found.ratio(THREAD),
         "http.light.scoring_ms": scoring,
         "http.light.redis_p50_ms": middle(found.requests[READ]),
     }

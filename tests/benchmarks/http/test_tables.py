@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.http.overhead import KEPT, READ, Overhead
+from benchmarks.http.overhead import KEPT, READ, THREAD, Overhead
 from benchmarks.http.rounds import Cell, Seen
 from benchmarks.http.tables import COLUMNS, LONGEST, add_ceiling, add_exchange, add_overhead, add_phase, shortened
 from benchmarks.report import Report
@@ -77,9 +77,11 @@ def test_a_long_error_keeps_its_end() -> None:
 
 def test_the_overhead_is_paired_by_round() -> None:
     report = Report("http")
-    add_overhead(report, Overhead([1.0, 2.0, 4.0], {READ: [1.5, 3.0, 6.0], KEPT: [1.2, 2.4, 4.8]}))
+    requests = {READ: [1.5, 3.0, 6.0], KEPT: [1.2, 2.4, 4.8], THREAD: [1.3, 2.6, 5.2]}
+    add_overhead(report, Overhead([1.0, 2.0, 4.0], requests))
     assert report.figures["http.light.overhead_ratio"] == pytest.approx(1.5)
     assert report.figures["http.light.overhead_kept_ratio"] == pytest.approx(1.2)
+    assert report.figures["http.light.overhead_thread_ratio"] == pytest.approx(1.3)
     assert report.figures["http.light.scoring_ms"] == 2.0
 
 

@@ -1,0 +1,59 @@
+"""Where the cascade of a request runs: in a turn of the event loop, or in a worker thread."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """Runs synchronous work for coroutines."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises."""
+
+    def close(self) -> None:
+        """Wait for what is still running."""
+
+
+class InTurns:
+    """On the event loop itself: first come, first served, one piece of work in each of its turns.
+
+    Between two pieces the loop sends the answer of the first, takes new requests in, or refuses them, and says that it
+    lives. A worker thread would take the same core from the loop at times that neither chooses: with one core that
+    costs a tenth of the throughput (docs/decisions/0015).
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """See Runner."""
+        await self._turn.acquire()
+        try:
+            return work()
+        finally:
+            # Not now, but two rounds of the loop later: in the first it looks at its sockets, in the second whoever
+            # waits for what has come in goes on.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._turn.release)
+
+    def close(self) -> None:
+        """See Runner."""
+
+
+class InThreads:
+    """In one of `threads` worker threads: for machines where one process has several cores, or a GPU, to itself."""
+
+    def __init__(self, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, "cascade")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """See Runner."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        """See Runner."""
+        self._executor.shutdown()
