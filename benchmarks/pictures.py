@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks.report import Report, Table
 
@@ -23,7 +24,8 @@ class Picture:
     prefix: str
     title: str
     x: str
-    is_log: bool = True
+    from_zero: bool = False
+    """Milliseconds begin at 0 instead of having a logarithmic scale."""
     bars: bool = False
     """Points are (start, duration) of stages instead."""
 
@@ -33,7 +35,7 @@ PICTURES = (
     Picture("din-light-candidates", "din.light.candidates.", "DIN 16-8, 50 behaviours", "candidates"),
     Picture("din-paper-history", "din.paper.history.", "DIN 80-40, 500 candidates", "behaviours"),
     Picture("din-light-history", "din.light.history.", "DIN 16-8, 500 candidates", "behaviours"),
-    Picture("cascade-catalogue", "cascade.catalogue.", "The whole funnel", "ads in the catalogue"),
+    Picture("cascade-catalogue", "cascade.catalogue.", "The whole funnel", "ads in the catalogue", from_zero=True),
     Picture("cascade-waterfall", "cascade.waterfall.", "One request, stage by stage", "milliseconds", bars=True),
     Picture("http-paper-p50", "http.paper.rate.p50.", "80-40 over HTTP, median", "requests a second"),
     Picture("http-paper-p99", "http.paper.rate.p99.", "80-40 over HTTP, 99th percentile", "requests a second"),
@@ -88,9 +90,16 @@ def draw(picture: Picture, lines: Series, path: Path) -> None:
         for name, points in lines.items():
             ordered = sorted(points)
             axes.plot([x for x, _ in ordered], [y for _, y in ordered], marker="o", markersize=3, label=name)
-        axes.set_yscale("log")
-        if picture.is_log:
-            axes.set_xscale("log")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_minor_formatter("")
+        if picture.from_zero:
+            axes.set_ylim(0, 1.1 * max(y for points in lines.values() for _, y in points))
+        else:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
         axes.set_ylabel("milliseconds")
         axes.legend(fontsize=8)
         axes.grid(visible=True, which="both", alpha=0.2)

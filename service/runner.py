@@ -23,7 +23,7 @@ class InTurns:
 
     Between two pieces the loop sends the answer of the first, takes new requests in, or refuses them, and says that it
     lives. A worker thread would take the same core from the loop at times that neither chooses: with one core that
-    costs a tenth of the throughput (docs/decisions/0015).
+    costs 6 % of the throughput (docs/decisions/0015).
     """
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.http.load import closed_loop
 from benchmarks.http.material import CHECKED, Material
 from benchmarks.http.process import Cores, ServerProcess, free_port, on_core
-from benchmarks.http.rounds import Running, awake
+from benchmarks.http.rounds import BUSY, Running, awake, ratio
 from benchmarks.http.servers import OUR_PATH, ROOT, Body, encoded, our_scores, same, start_ours
 from benchmarks.timing import p50
 from bundle.record import UserRecord, unpack
@@ -45,16 +45,18 @@ class Overhead:
 
     scoring: list[float]
     requests: dict[str, list[float]]
-    """By READ, KEPT and THREAD."""
+    """By READ, KEPT and THREAD; one connection."""
+    rates: dict[str, list[float]]
+    """Requests a second, at BUSY connections."""
 
     def ratio(self, name: str) -> float:
         """The median over rounds of request ÷ scoring."""
-        return float(np.median(np.array(self.requests[name]) / np.array(self.scoring)))
+        return ratio(self.requests[name], self.scoring)
 
 
 def measure_overhead(material: Material, cores: Cores, scratch: Path, rounds: int, seconds: float) -> Overhead:
     """Scoring and requests in turns, `seconds` each a round. FileNotFoundError when there is no redis-server."""
-    found = Overhead([], {name: [] for name in OPTIONS})
+    found = Overhead([], {name: [] for name in OPTIONS}, {name: [] for name in OPTIONS})
     work = Scoring(material)
     with redis_server(scratch, cores.server) as url:
         load_users(material.bundle, url)
@@ -68,8 +70,12 @@ def measure_overhead(material: Material, cores: Cores, scratch: Path, rounds: in
                 with on_core(cores.load):
                     for name, server in servers.items():
                         with awake(server.process):
-                            measured = closed_loop(server.process.address, server.requests, 1, seconds)
-                        found.requests[name].append(p50(measured.latencies))
+                            one, busy = (
+                                closed_loop(server.process.address, server.requests, connections, seconds)
+                                for connections in (1, BUSY)
+                            )
+                        found.requests[name].append(p50(one.latencies))
+                        found.rates[name].append(busy.throughput)
         finally:
             for server in servers.values():
                 server.process.stop()

@@ -11,6 +11,7 @@ http.light.over_paper_ratio.<peer>          our throughput, light ÷ the peer's,
 http.light.overhead_ratio                   p50 of a request that reads its user from Redis ÷ p50 of scoring in process
 http.light.overhead_kept_ratio              the same when the user is kept from before; overhead_thread_ratio: and a
                                             worker thread ranks instead of the event loop
+http.light.turns_over_thread                requests a second at 4 connections: event loop ÷ worker thread
 """
 
 from collections.abc import Mapping
@@ -115,13 +116,14 @@ def add_ceiling(report: Report, found: Mapping[int, tuple[float, float]]) -> Non
 def add_overhead(report: Report, found: Overhead) -> None:
     """HTTP and Redis against scoring in process."""
     scoring = middle(found.scoring)
-    rows: list[Row] = [("scoring in process", scoring, _range(found.scoring), 1.0)]
+    rows: list[Row] = [("scoring in process", scoring, _range(found.scoring), 1.0, "", "")]
     for name, what in WHAT.items():
-        times = found.requests[name]
-        rows.append((what, middle(times), _range(times), found.ratio(name)))
+        times, rates = found.requests[name], found.rates[name]
+        rows.append((what, middle(times), _range(times), found.ratio(name), middle(rates), _range(rates)))
     title = f"light: what a request costs beyond scoring; medians of {len(found.scoring)} rounds"
-    report.tables.append(Table(title, ("what", "p50 ms", "min-max", "ratio"), rows))
+    report.tables.append(Table(title, ("what", "p50 ms", "min-max", "ratio", f"{BUSY} conn req/s", "min-max"), rows))
     report.figures |= {
+        "http.light.turns_over_thread": ratio(found.rates[KEPT], found.rates[THREAD]),
         "http.light.overhead_ratio": found.ratio(READ),
         "http.light.overhead_kept_ratio": found.ratio(KEPT),
         "http.light.overhead_thread_ratio": found.ratio(THREAD),

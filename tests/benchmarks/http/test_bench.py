@@ -58,7 +58,8 @@ def test_a_peer_with_other_scores_ends_the_benchmark(material: Material, tmp_pat
 def test_a_request_with_redis_is_compared_with_scoring_in_process(material: Material, tmp_path: Path) -> None:
     found = overhead.measure_overhead(material, two_cores(), tmp_path, rounds=2, seconds=0.2)
     assert len(found.scoring) == 2
-    assert {name: len(times) for name, times in found.requests.items()} == dict.fromkeys(overhead.OPTIONS, 2)
+    for each in (found.requests, found.rates):
+        assert {name: len(times) for name, times in each.items()} == dict.fromkeys(overhead.OPTIONS, 2)
     assert min(found.scoring) > 0
     assert found.ratio(overhead.READ) > 1, "a request contains its scoring"
     assert not _left_behind(tmp_path)

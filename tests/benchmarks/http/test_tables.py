@@ -78,10 +78,12 @@ def test_a_long_error_keeps_its_end() -> None:
 def test_the_overhead_is_paired_by_round() -> None:
     report = Report("http")
     requests = {READ: [1.5, 3.0, 6.0], KEPT: [1.2, 2.4, 4.8], THREAD: [1.3, 2.6, 5.2]}
-    add_overhead(report, Overhead([1.0, 2.0, 4.0], requests))
+    rates = {READ: [9.0] * 3, KEPT: [12.0, 12.0, 15.0], THREAD: [10.0, 8.0, 10.0]}
+    add_overhead(report, Overhead([1.0, 2.0, 4.0], requests, rates))
     assert report.figures["http.light.overhead_ratio"] == pytest.approx(1.5)
     assert report.figures["http.light.overhead_kept_ratio"] == pytest.approx(1.2)
     assert report.figures["http.light.overhead_thread_ratio"] == pytest.approx(1.3)
+    assert report.figures["http.light.turns_over_thread"] == pytest.approx(1.5)
     assert report.figures["http.light.scoring_ms"] == 2.0
 
 
