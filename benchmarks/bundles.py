@@ -26,8 +26,8 @@ from bundle.manifest import (
 )
 from bundle.schema import FIRST_KNOWN
 from export.din_graph import DinServing
-from export.dqm_graph import DqmQuery
 from export.parity import GOLDEN_TOLERANCE
+from export.query_graph import QueryGraph
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from models.data.batches import Batch
 
@@ -48,14 +48,15 @@ WRITTEN_BY = (
     "bundle/schema.py",
     "bundle/vocabulary.py",
     "models/cells.py",
-    "models/layers.py",
-    "models/attention.py",
-    "models/din.py",
-    "models/dqm.py",
+    "models/networks/layers.py",
+    "models/networks/network.py",
+    "models/networks/attention.py",
+    "models/networks/din.py",
+    "models/networks/dqm.py",
     "export/din_graph.py",
     "export/column_attention.py",
     "export/columns.py",
-    "export/dqm_graph.py",
+    "export/query_graph.py",
     "export/to_onnx.py",
     "export/matching.py",
 )
@@ -89,9 +90,9 @@ def _write(root: Path, bundle_id: str, ads: int, unit: str, users: int, seed: in
     with tempfile.TemporaryDirectory() as temporary:
         graphs = Path(temporary)
         inputs = common_inputs(networks.schema)
-        query = export_graph(DqmQuery(networks.dqm), inputs, ["query", "offset"], graphs / "dqm_query.onnx")
+        query = export_graph(QueryGraph(networks.dqm), inputs, ["query", "offset"], graphs / "query.onnx")
         inputs = inputs | candidate_inputs(networks.schema)
-        finerank = export_graph(DinServing(networks.din), inputs, ["logits"], graphs / "din.onnx")
+        finerank = export_graph(DinServing(networks.din), inputs, ["logits"], graphs / "finerank.onnx")
 
         def fill(folder: Path) -> None:
             shutil.copytree(graphs, folder, dirs_exist_ok=True)

@@ -54,6 +54,8 @@ PARTS = ("unpack", "encode", "retrieval", "qscore", "prerank", "finerank", "auct
 PATIENCE_MS = 60_000
 STRETCHES = 5
 """At half load: what else the machine does in one of them is not held against the service."""
+FEWEST = 10
+"""Requests in a stretch, however slow the machine."""
 SECONDS = (20.0, 3.0)
 """Of requests at half load, and in the small version."""
 
@@ -230,7 +232,7 @@ def _half_load(report: Report, live: LoadedBundle, ads: int, *, quick: bool) -> 
     rate = saturated / 2
     rows: list[tuple[str | int | float, ...]] = []
     for name, gaps in (("even", open_loop.even), ("poisson", open_loop.poisson)):
-        count = int(rate * seconds / STRETCHES)
+        count = max(FEWEST, int(rate * seconds / STRETCHES))
         times = [open_loop.latencies(requests.ask, gaps(rate, count, seed)) for seed in range(STRETCHES)]
         ratio = float(np.median([p99(each) / p50(each) for each in times]))
         middle = [float(np.median([measure(each) for each in times])) for measure in (p50, p99)]

@@ -25,8 +25,8 @@ from bundle.schema import FIRST_KNOWN, FeatureSchema
 from bundle.vocabulary import Vocabulary
 from export.matching import write_postings
 from models.cells import cell_of_ads
-from models.din import Din
-from models.dqm import Dqm
+from models.networks.din import Din
+from models.networks.dqm import Dqm
 
 CHUNK = 131_072
 """Ads computed at once."""

@@ -9,9 +9,9 @@ from benchmarks.work import HISTORY_NAME
 from bundle.manifest import GraphSpec
 from bundle.schema import PADDING
 from export.to_onnx import export_graph
-from models.attention import ActivationUnit
-from models.din import Din
-from models.layers import key
+from models.networks.attention import ActivationUnit
+from models.networks.din import Din
+from models.networks.layers import key
 
 
 class TiledDin(nn.Module):

@@ -2,7 +2,8 @@
 
 din_graph.py     DIN for one request: user side once, candidates innermost
 column_attention.py  its activation unit;   columns.py  its activations
-dqm_graph.py     the query vector of one request
+query_graph.py   the query vector of one request
+request_graph.py any other network for one request
 to_onnx.py       a serving module -> ONNX file and its interface
 weights.py       a graph on disk, large weights beside it
 precision.py     fp32, fp16 or int8: tries (workbench.py, work.py, pairs.py, deviation.py) and takes what pays

@@ -32,12 +32,12 @@ from bundle.manifest import (
 from bundle.precision import Asked
 from bundle.schema import FeatureSchema, Frozen
 from export.catalogue import copy_users, filter_names, targeting_names, user_count, write_catalogue
-from export.din_graph import DinServing
-from export.dqm_graph import DqmQuery
 from export.matching import write_postings
 from export.parity import Parity, golden_requests, prove
 from export.precision import settle
+from export.query_graph import QueryGraph
 from export.recording import recorded, tolerance
+from export.request_graph import serving_graph
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from export.work import works
 from models.cells import cell_of_ads
@@ -45,8 +45,7 @@ from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData
-from models.din import Din
-from models.dqm import Dqm
+from models.networks.network import Network, TwoTower
 
 CHUNK = 65_536
 """Ads whose vectors are computed at once."""
@@ -84,12 +83,20 @@ class Trained:
 
     def check(self) -> None:
         """ConfigError unless the parts fit together."""
-        for checkpoint, kind in ((self.finerank, "din"), (self.prerank, "dqm"), (self.qscore, "qscore")):
+        for checkpoint in (self.finerank, self.prerank, self.qscore):
             checkpoint.require_same_data(self.data)
-            if checkpoint.config.model.kind != kind:
-                raise ConfigError(
-                    f"{checkpoint.folder} holds a {checkpoint.config.model.kind}, a {kind} is needed there"
-                )
+        if self.qscore.config.model.kind != "qscore":
+            raise ConfigError(f"{self.qscore.folder} holds a {self.qscore.config.model.kind}, a qscore is needed there")
+
+    def networks(self) -> tuple[Network, TwoTower]:
+        """The fine-ranker and the pre-ranker. ConfigError when they are none."""
+        prerank = self.prerank.network()
+        if not isinstance(prerank, TwoTower):
+            raise ConfigError(
+                f"{self.prerank.folder} holds a {self.prerank.config.model.kind}; a network of two towers is needed "
+                "there, whose ad vectors can be stored"
+            )
+        return self.finerank.network(), prerank
 
 
 def assemble(
@@ -113,10 +120,8 @@ def assemble(
     if (root / bundle_id).exists():
         raise FileExistsError(f"{root / bundle_id} exists, and bundles are never changed: choose another bundle id")
     data, schema = trained.data, trained.data.schema
-    din, dqm = trained.finerank.network(), trained.prerank.network()
-    assert isinstance(din, Din)
-    assert isinstance(dqm, Dqm)
-    qscores, vectors = trained.qscore.qscore().scores, ad_vectors(dqm, data)
+    network, towers = trained.networks()
+    qscores, vectors = trained.qscore.qscore().scores, ad_vectors(towers, data)
     worth = qscores * data.ads.bids
     order, cells = arrange(vectors, worth, cell_of_ads(vectors, seed))
     index = AdIndex.ordered(data.ads.index, order)
@@ -124,10 +129,11 @@ def assemble(
     with tempfile.TemporaryDirectory() as temporary:
         graphs = Path(temporary)
         inputs = common_inputs(schema)
-        query = export_graph(DqmQuery(dqm), inputs, ["query", "offset"], graphs / "dqm_query.onnx")
-        finerank = export_graph(DinServing(din), inputs | candidate_inputs(schema), ["logits"], graphs / "din.onnx")
+        query = export_graph(QueryGraph(towers), inputs, ["query", "offset"], graphs / "query.onnx")
+        inputs = inputs | candidate_inputs(schema)
+        finerank = export_graph(serving_graph(network), inputs, ["logits"], graphs / "finerank.onnx")
         chosen = golden_requests(data, proof_split(data), requests=8, candidates=64, seed=seed)
-        rows, parity = prove(dqm, din, query, finerank, graphs, data, chosen)
+        rows, parity = prove(towers, network, query, finerank, graphs, data, chosen)
         if precision != "fp32":
             for_query, for_finerank = works(data, proof_split(data), settings.prerank, vectors, seed + 1)
             query = settle(query, graphs, precision, for_query)
@@ -164,8 +170,15 @@ def assemble(
                     per_interest=settings.per_interest,
                 ),
                 qscore=QscoreStage(keep=settings.qscore),
-                prerank=PrerankStage(model="dqm", query=query, dimension=vectors.shape[1], keep=settings.prerank),
-                finerank=FinerankStage(model="din", graph=finerank, keep=settings.finerank),
+                prerank=PrerankStage(
+                    model=trained.prerank.config.model.kind,
+                    query=query,
+                    dimension=vectors.shape[1],
+                    keep=settings.prerank,
+                ),
+                finerank=FinerankStage(
+                    model=trained.finerank.config.model.kind, graph=finerank, keep=settings.finerank
+                ),
             ),
             golden=GoldenSpec(
                 requests=len(rows), query_tolerance=tolerance(query), logit_tolerance=tolerance(finerank)
@@ -176,12 +189,12 @@ def assemble(
         return write_bundle(root, manifest, fill), parity
 
 
-def ad_vectors(dqm: Dqm, data: PreparedData) -> npt.NDArray[np.float32]:
-    """The stored vector of every catalogue row, float32[rows, d + 1]."""
+def ad_vectors(towers: TwoTower, data: PreparedData) -> npt.NDArray[np.float32]:
+    """The stored vector of every catalogue row, float32[rows, d]."""
     ids, numbers = torch.from_numpy(data.ads.fields).long(), torch.from_numpy(data.ads.numbers)
     with torch.inference_mode():
         pieces = [
-            dqm.ad_vectors(a, n) for a, n in zip(torch.split(ids, CHUNK), torch.split(numbers, CHUNK), strict=True)
+            towers.ad_vectors(a, n) for a, n in zip(torch.split(ids, CHUNK), torch.split(numbers, CHUNK), strict=True)
         ]
     vectors: npt.NDArray[np.float32] = torch.cat(pieces).numpy()
     return vectors

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from export.columns import ColumnActivation
-from models.attention import ActivationUnit
+from models.networks.attention import ActivationUnit
 
 BLOCK = 400
 """Rows of the product computed at once. 400 x 500 floats are 0.8 MB: what one layer writes, the next reads from the
@@ -73,7 +73,7 @@ class ColumnAttention(nn.Module):
         present = filled.unsqueeze(-1)
         if self.mode == "sum":
             return scores * present
-        # As in models/attention.py; exp(-1e30 - max) is 0, and a request without behaviours is masked to 0 as a whole.
+        # As in models/networks/attention.py; exp(-1e30 - max) is 0, and without behaviours all is masked to 0.
         scaled = torch.where(present, scores / self.width**0.5, torch.full_like(scores, -1e30))
         return torch.softmax(scaled, dim=0) * present
 

@@ -12,14 +12,14 @@ time of the whole graph. PReLU likewise is relu(x) + x·a/(1 - a), and the next 
 import torch
 from torch import Tensor, nn
 
-from models.layers import Activation
+from models.networks.layers import Activation
 
 LEAST = 1e-6
 """1 - α is kept this far from 0, by which it is divided; the output moves by a millionth of itself at most."""
 
 
 class ColumnActivation(nn.Module):
-    """An activation of models/layers.py for [units, M], between layers into which its linear parts were folded.
+    """An activation (models/networks/layers.py) for [units, M], between layers into which its linear parts were folded.
 
     The layer before has `scaled_rows` and `moved_bias`, the one after `scaled_columns` of the trained weights.
     """

@@ -1,4 +1,4 @@
-"""`adrank export`: checkpoints of DIN, DQM and Qscore -> one bundle, proved against torch."""
+"""`adrank export`: checkpoints of a fine-ranker, a pre-ranker and Qscore -> one bundle, proved against torch."""
 
 import argparse
 import datetime
@@ -31,9 +31,15 @@ def parser() -> argparse.ArgumentParser:
         description="Turn trained checkpoints into a bundle that `adrank serve` loads. The ONNX graphs are compared "
         f"with torch on real requests; a difference above {TOLERANCE:g} in pCTR fails the export.",
     )
-    p.add_argument("--din", type=Path, metavar="DIR", required=True, help="checkpoint of the fine-ranker")
     p.add_argument(
-        "--dqm", type=Path, metavar="DIR", required=True, help="checkpoint of the pre-ranker, also the retrieval model"
+        "--finerank", type=Path, metavar="DIR", required=True, help="checkpoint of the fine-ranker: any network"
+    )
+    p.add_argument(
+        "--prerank",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="checkpoint of the pre-ranker, which retrieves too: a network of two towers",
     )
     p.add_argument("--qscore", type=Path, metavar="DIR", required=True, help="checkpoint of the Qscore")
     p.add_argument(
@@ -45,13 +51,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", type=Path, metavar="DIR", default=Path("artifacts/bundles"), help="folder of bundles")
     p.add_argument("--id", metavar="NAME", help="name of the bundle (default: the fine-ranker's name and the time)")
-    p.add_argument(
-        "--retrieval", type=int, metavar="N", default=SIZES.retrieval, help=f"ads kept by matching ({SIZES.retrieval})"
-    )
-    p.add_argument(
-        "--keep-qscore", type=int, metavar="N", default=SIZES.qscore, help=f"ads kept by Qscore ({SIZES.qscore})"
-    )
-    p.add_argument("--prerank", type=int, metavar="N", default=SIZES.prerank, help=f"ads kept by DQM ({SIZES.prerank})")
+    for stage in ("retrieval", "qscore", "prerank"):
+        size = getattr(SIZES, stage)
+        p.add_argument(
+            f"--keep-{stage}", type=int, metavar="N", default=size, help=f"ads that {stage} keeps (default {size:,})"
+        )
     p.add_argument(
         "--users", type=int, metavar="N", help="carry the features of only so many demo users (default: all)"
     )
@@ -71,11 +75,13 @@ def main(argv: list[str]) -> int:
     """Exit code 0, 2 for bad input, 1 when the graphs do not compute what the models do."""
     options = parser().parse_args(argv)
     try:
-        checkpoints = [open_checkpoint(folder) for folder in (options.din, options.dqm, options.qscore)]
+        checkpoints = [open_checkpoint(folder) for folder in (options.finerank, options.prerank, options.qscore)]
         data = find_prepared(options.prepared, checkpoints[0].data_fingerprint)
         trained = Trained(data, *checkpoints)
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-        settings = FunnelSettings(retrieval=options.retrieval, qscore=options.keep_qscore, prerank=options.prerank)
+        settings = FunnelSettings(
+            retrieval=options.keep_retrieval, qscore=options.keep_qscore, prerank=options.keep_prerank
+        )
         name = options.id or f"{trained.finerank.config.name}-{stamp}"
         folder, parity = assemble(
             trained, options.out, name, settings, users=options.users, precision=options.precision

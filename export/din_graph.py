@@ -1,9 +1,9 @@
 """DIN as it is served: one request, its user side computed once, its N candidates never tiled.
 
-The same function as models/din.py, in another order. Attention is export/column_attention.py; candidates are the
-innermost axis from there on. The first layer of the network on top is split alike: what depends on the request alone is
-computed once, and the interest vector K'w enters it as (W K') w. Linear parts of the activations are folded into the
-layers around them (export/columns.py).
+The same function as models/networks/din.py, in another order. Attention is export/column_attention.py; candidates are
+the innermost axis from there on. The first layer of the network on top is split alike: what depends on the request
+alone is computed once, and the interest vector K'w enters it as (W K') w. Linear parts of the activations are folded
+into the layers around them (export/columns.py).
 
 Letters: L behaviours, N candidates, D width of a behaviour, h units of a layer.
 """
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from bundle.schema import PADDING
 from export.column_attention import ColumnAttention, padded
 from export.columns import ColumnActivation
-from models.attention import ActivationUnit
-from models.din import Din
-from models.layers import Activation, Arena, SideEncoder, key
+from models.networks.attention import ActivationUnit
+from models.networks.din import Din
+from models.networks.layers import Activation, Arena, SideEncoder, key
 
 Feeds = dict[str, Tensor]
 

@@ -15,9 +15,8 @@ from bundle.manifest import GraphSpec
 from bundle.schema import FIRST_KNOWN
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
-from models.din import Din
-from models.dqm import Dqm
 from models.funnel import with_candidates
+from models.networks.network import Network, TwoTower
 
 TOLERANCE = 1e-5
 """Largest |difference| of a pCTR between torch and ONNX on the machine that exports."""
@@ -61,8 +60,8 @@ def golden_requests(
 
 
 def prove(
-    dqm: Dqm,
-    din: Din,
+    prerank: TwoTower,
+    network: Network,
     query: GraphSpec,
     finerank: GraphSpec,
     folder: Path,
@@ -70,15 +69,15 @@ def prove(
     chosen: list[tuple[Batch, Int64]],
 ) -> tuple[list[GoldenRow], Parity]:
     """Golden rows with torch's outputs, after ONNX has been found equal on each of them. ParityError otherwise."""
-    run_query, run_din = runner(folder, query), runner(folder, finerank)
+    run_query, run_finerank = runner(folder, query), runner(folder, finerank)
     rows: list[GoldenRow] = []
     worst_pctr = worst_query = 0.0
     for batch, ads in chosen:
         common = common_of(batch, data)
-        vector, offset, logits = _torch(dqm, din, batch, ads, data)
+        vector, offset, logits = _torch(prerank, network, batch, ads, data)
         feeds = feeds_of(common, ads, data)
         found_vector, found_offset = run_query(feeds)
-        (found_logits,) = run_din(feeds)
+        (found_logits,) = run_finerank(feeds)
         # Not Python's max, which would drop a NaN.
         worst_pctr = float(np.max([worst_pctr, gap(sigmoid(found_logits), sigmoid(logits))]))
         worst_query = float(np.max([worst_query, gap(found_vector, vector), gap(found_offset, np.float32(offset))]))
@@ -111,12 +110,14 @@ def common_of(batch: Batch, data: PreparedData) -> Common:
     )
 
 
-def _torch(dqm: Dqm, din: Din, batch: Batch, ads: Int64, data: PreparedData) -> tuple[Float32, float, Float32]:
+def _torch(
+    prerank: TwoTower, network: Network, batch: Batch, ads: Int64, data: PreparedData
+) -> tuple[Float32, float, Float32]:
     """What the trained models say: query vector, offset, logits [N]."""
     ids, numbers = torch.from_numpy(data.ads.fields[ads]).long(), torch.from_numpy(data.ads.numbers[ads])
     with torch.inference_mode():
-        vector, offset = dqm.query(batch)
-        logits = din(with_candidates(batch, ids, numbers))
+        vector, offset = prerank.query(batch)
+        logits = network(with_candidates(batch, ids, numbers))
     return vector[0].numpy(), float(offset[0]), logits.numpy()
 
 

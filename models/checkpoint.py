@@ -20,11 +20,13 @@ import torch
 from pydantic import ValidationError
 
 from bundle.schema import FeatureSchema
-from models.config import ConfigError, QscoreConfig, TrainConfig
+from models.config import ConfigError, TrainConfig
 from models.data.prepared import PreparedData
 from models.data.spec import describe
+from models.networks.config import QscoreConfig
+from models.networks.network import Network
+from models.networks.registry import build
 from models.qscore import Qscore
-from models.registry import Network, build
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,68 +1,17 @@
 """One YAML -> one frozen configuration. Unknown keys are refused; every field says what it is."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 
 from bundle.schema import Frozen
 from models.data.spec import DataError, DatasetSpec, describe, read_spec, read_yaml
-
-Activation = Literal["dice", "prelu", "sigmoid", "relu"]
+from models.networks.config import ModelConfig
 
 
 class ConfigError(Exception):
     """A configuration that cannot be used. The message names the file, the key and the value."""
-
-
-class QscoreConfig(Frozen):
-    """Smoothed click-through rate of each ad: (clicks + a) / (impressions + a + b)."""
-
-    kind: Literal["qscore"]
-    strength: float | None = Field(default=None, gt=0)
-    """a + b, the impressions' worth of the prior. None: the maximum of the marginal likelihood (beta-binomial)."""
-
-
-class DqmConfig(Frozen):
-    """User, ad and scene domains, each to one vector; the score is their inner product."""
-
-    kind: Literal["dqm"]
-    embedding: int = Field(default=16, gt=0)
-    """Dimension of every id's embedding."""
-    embedding_std: float = Field(default=0.1, gt=0)
-    """Spread of initial embeddings. What matches history and ad learns from products of embeddings: from 0.01 it takes
-    epochs to start (simulated data, AUC after one: 0.702 from 0.01, 0.757 from 0.1, 0.768 from 0.3)."""
-    dimension: int = Field(default=32, gt=0)
-    """Dimension of the three vectors."""
-    hidden: tuple[PositiveInt, ...] = (128,)
-    """Hidden layers of the user's and the ad's tower."""
-    activation: Activation = "relu"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class DinConfig(Frozen):
-    """Deep Interest Network: candidates attend to the user's behaviours."""
-
-    kind: Literal["din"]
-    embedding: int = Field(default=16, gt=0)
-    """Dimension of every id's embedding."""
-    embedding_std: float = Field(default=0.1, gt=0)
-    """Spread of initial embeddings. What matches history and ad learns from products of embeddings: from 0.01 it takes
-    epochs to start (simulated data, AUC after one: 0.702 from 0.01, 0.757 from 0.1, 0.768 from 0.3)."""
-    attention: Literal["sum", "softmax"] = "sum"
-    """sum: the paper's weights, not normalised. softmax: scaled by 1/sqrt(d), as in the authors' code."""
-    attention_hidden: tuple[PositiveInt, PositiveInt] = (80, 40)
-    """Layers of the activation unit."""
-    attention_activation: Activation = "dice"
-    hidden: tuple[PositiveInt, ...] = Field(default=(200, 80), min_length=1)
-    """Layers of the network on top."""
-    activation: Activation = "dice"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    position_bias: bool = False
-    """Add a learnt bias for the position an ad was shown at; online every candidate gets position 0's."""
-
-
-ModelConfig = Annotated[QscoreConfig | DqmConfig | DinConfig, Field(discriminator="kind")]
 
 
 class Pretraining(Frozen):

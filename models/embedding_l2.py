@@ -12,7 +12,7 @@ from torch import Tensor
 from bundle.schema import PADDING
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
-from models.registry import Network
+from models.networks.network import Network
 
 
 class EmbeddingL2:

@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 from models.checkpoint import Checkpoint, open_checkpoint, write_json
-from models.config import ConfigError, QscoreConfig
+from models.config import ConfigError
 from models.data.prepared import find_prepared
 from models.data.spec import DataError
 from models.evaluation import Scorer, evaluate, network_scorer, table_scorer
 from models.funnel import FunnelSizes, measure_funnel
+from models.networks.config import QscoreConfig
 from models.numerics import at_least, computing
 from models.train import table
 

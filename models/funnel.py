@@ -22,7 +22,7 @@ from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
-from models.dqm import Dqm
+from models.networks.network import TwoTower
 
 TOP = 10
 CHUNK = 1024
@@ -56,20 +56,20 @@ def measure_funnel(
     """Mean recall of each stage and eCPM lost, over a seeded sample of a split's requests."""
     if requests < 1:
         raise ConfigError(f"the funnel is to be measured on {requests} requests, at least 1 is needed")
-    dqm = prerank.network()
-    if not isinstance(dqm, Dqm):
-        raise ConfigError(f"{prerank.folder}: pre-ranking needs a dqm, not {prerank.config.model.kind!r}")
+    towers = prerank.network()
+    if not isinstance(towers, TwoTower):
+        raise ConfigError(f"{prerank.folder}: pre-ranking needs two towers, not {prerank.config.model.kind!r}")
     fine, statics = finerank.network(), qscore.qscore().scores
     worth = statics * data.ads.bids
     bids = data.ads.bids[FIRST_KNOWN:]
     found: list[list[float]] = []
     with torch.inference_mode():
         chunks = catalogue(data)
-        vectors = torch.cat([dqm.ad_vectors(ads, numbers) for ads, numbers in chunks]).numpy()
+        vectors = torch.cat([towers.ad_vectors(ads, numbers) for ads, numbers in chunks]).numpy()
         stored, vectors = AdVectors.of(vectors), np.pad(vectors, ((FIRST_KNOWN, 0), (0, 0)))
         order, cells = arrange(vectors, worth, cell_of_ads(vectors, seed))
         for batch in sample(data, split, requests, seed):
-            query, offset = dqm.query(batch)
+            query, offset = towers.query(batch)
             logits = [fine(with_candidates(batch, ads, numbers)) for ads, numbers in chunks]
             pctr = torch.sigmoid(torch.cat(logits)).numpy()
             ecpm = pctr * bids

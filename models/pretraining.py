@@ -16,8 +16,8 @@ from bundle.schema import FIRST_KNOWN
 from models.config import ConfigError, Pretraining
 from models.data.batches import batches
 from models.data.prepared import PreparedData
-from models.layers import table_of
-from models.registry import Network
+from models.networks.layers import table_of
+from models.networks.network import Network
 
 CONTEXT_EXPONENT = 0.75
 

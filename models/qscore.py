@@ -14,10 +14,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammaln
 
 from bundle.schema import FIRST_KNOWN
-from models.config import QscoreConfig
 from models.data.batches import batches
 from models.data.prepared import PreparedData
 from models.data.spec import DataError
+from models.networks.config import QscoreConfig
 
 
 @dataclass(frozen=True, slots=True)

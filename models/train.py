@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from models.checkpoint import begin, open_checkpoint, write_json
-from models.config import ConfigError, QscoreConfig, TrainConfig, read_config, read_dataset
+from models.config import ConfigError, TrainConfig, read_config, read_dataset
 from models.data.batches import count
 from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
 from models.data.spec import DataError
 from models.evaluation import Scorer, evaluate, network_scorer, table_scorer
+from models.networks.config import QscoreConfig
+from models.networks.registry import parameters
 from models.numerics import at_least, computing
 from models.qscore import fit_qscore
-from models.registry import parameters
 from models.training import TrainingError, train
 
 SHOWN = ("auc", "gauc", "logloss", "calibration", "best_auc")

@@ -16,7 +16,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -27,8 +26,10 @@ from models.data.batches import Batch, batches, count
 from models.data.prepared import PreparedData
 from models.embedding_l2 import EmbeddingL2
 from models.evaluation import evaluate, network_scorer
+from models.networks.layers import Arena
+from models.networks.network import Network
+from models.networks.registry import NetworkConfig, build
 from models.pretraining import pretrain
-from models.registry import Network, NetworkConfig, build
 
 SAVE_SECONDS = 60.0
 """Progress is written at least this often."""
@@ -113,11 +114,12 @@ class _Run:
         if self.settings.pretraining is not None:
             pretrain(self.network, data, self.settings.pretraining)
         self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None
-        dense = [p for name, p in self.network.named_parameters() if not name.startswith("arena.")]
+        tables = [module.weight for module in self.network.modules() if isinstance(module, Arena)]
+        dense = [p for p in self.network.parameters() if all(p is not table for table in tables)]
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": dense, "weight_decay": self.settings.weight_decay},
-                {"params": [self.network.arena.weight], "weight_decay": 0.0},
+                {"params": tables, "weight_decay": 0.0},
             ],
             lr=self.settings.learning_rate,
         )
@@ -176,13 +178,14 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         batch = hide(batch, settings.unknown_rate, self._order(state.epoch) * self.steps + state.step)
-        loss = F.binary_cross_entropy_with_logits(self.network(batch), batch.labels)
+        loss = self.network.loss(batch)
         if not torch.isfinite(loss):
             raise TrainingError(f"epoch {state.epoch + 1}, step {state.step + 1}: the loss is {loss.item()}")
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss + self.l2.penalty(batch) if self.l2 else loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self.optimizer.step()
+        self.network.after_step(self.optimizer.param_groups[0]["lr"])
         if self.averaged is not None:
             average(self.averaged, self.network, settings.averaging, state.epoch * self.steps + state.step)
         return float(loss.detach())

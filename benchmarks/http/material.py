@@ -16,7 +16,7 @@ from benchmarks.work import HISTORY_NAME
 from bundle.manifest import read_manifest
 from bundle.schema import FIRST_KNOWN, FeatureSchema
 from models.data.batches import Batch
-from models.din import Din
+from models.networks.din import Din
 
 GRAPHS = ("tiled", "factorised")
 """The usual export, and ours."""

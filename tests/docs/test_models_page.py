@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from models.config import DinConfig, DqmConfig, QscoreConfig, TrainConfig, TrainingConfig
-from models.din import POSITIONS
+from models.config import TrainConfig, TrainingConfig
 from models.metrics import summary
+from models.networks.config import DinConfig, DqmConfig, GwenConfig, QscoreConfig
+from models.networks.network import POSITIONS
 from models.training import SAVE_SECONDS
 from tests.docs import keys
 from tests.docs.pages import ROOT, codes, read, table
@@ -14,7 +15,7 @@ from tests.docs.pages import ROOT, codes, read, table
 PAGE = read("docs/models.md")
 
 
-@pytest.mark.parametrize("model", [QscoreConfig, DqmConfig, DinConfig, TrainingConfig])
+@pytest.mark.parametrize("model", [QscoreConfig, DqmConfig, GwenConfig, DinConfig, TrainingConfig])
 def test_keys_are_those_of_the_configuration(model: type[BaseModel]) -> None:
     keys.check(PAGE, model)
 

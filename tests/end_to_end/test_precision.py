@@ -69,16 +69,16 @@ def copy(reduced: Path, to: Path) -> Path:
 
 def test_missing_or_altered_weights_are_refused(reduced: Path, tmp_path: Path) -> None:
     folder = copy(reduced, tmp_path)
-    weights = folder / "din.weights"
+    weights = folder / "finerank.weights"
     whole = weights.read_bytes()
     changed = bytearray(whole)
     changed[len(changed) // 2] ^= 1
-    for content, words in ((bytes(changed), "din.weights: sha256"), (whole[:-1], "din.weights: .* bytes")):
+    for content, words in ((bytes(changed), "finerank.weights: sha256"), (whole[:-1], "finerank.weights: .* bytes")):
         weights.write_bytes(content)
         with pytest.raises(IntegrityError, match=words):
             load_bundle(folder, settings_for(folder))
     weights.unlink()
-    with pytest.raises(IntegrityError, match=r"files are missing: \['din\.weights'\]"):
+    with pytest.raises(IntegrityError, match=r"files are missing: \['finerank\.weights'\]"):
         load_bundle(folder, settings_for(folder))
 
 
@@ -88,9 +88,13 @@ def test_a_graph_of_another_precision_is_refused(exported: Path, tmp_path: Path)
 
     def fill(folder: Path) -> None:
         shutil.copytree(exported, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
-        save_graph(store_tables(open_graph(folder / "din.onnx"), "int8"), folder / "din.onnx")
+        save_graph(store_tables(open_graph(folder / "finerank.onnx"), "int8"), folder / "finerank.onnx")
 
     folder = write_bundle(tmp_path, manifest, fill)
-    assert any(each.data_type == onnx.TensorProto.INT8 for each in open_graph(folder / "din.onnx").graph.initializer)
-    with pytest.raises(GoldenError, match=r"din\.onnx, golden row 0, logits: differs .* at most 0\.0001 is allowed"):
+    assert any(
+        each.data_type == onnx.TensorProto.INT8 for each in open_graph(folder / "finerank.onnx").graph.initializer
+    )
+    with pytest.raises(
+        GoldenError, match=r"finerank\.onnx, golden row 0, logits: differs .* at most 0\.0001 is allowed"
+    ):
         load_bundle(folder, settings_for(folder))

@@ -22,7 +22,7 @@ from export.assemble import FunnelSettings, Trained, ad_vectors, assemble, posti
 from export.parity import GOLDEN_TOLERANCE, ParityError
 from models.checkpoint import Checkpoint, open_checkpoint
 from models.config import ConfigError
-from models.dqm import Dqm
+from models.networks.dqm import Dqm
 from tests.market import SPEC, Market
 from tests.models.world import SCHEMA
 
@@ -234,9 +234,14 @@ def test_checkpoints_of_other_data_are_refused(trained: Trained, tmp_path: Path)
 
 
 def test_checkpoints_in_the_wrong_place_are_refused(trained: Trained, tmp_path: Path) -> None:
-    swapped = replace(trained, finerank=trained.prerank, prerank=trained.finerank)
-    with pytest.raises(ConfigError, match="holds a dqm, a din is needed there"):
-        assemble(swapped, tmp_path / "out", "x", FunnelSettings())
+    for part, other, said in (
+        ("prerank", trained.finerank, "holds a din; a network of two towers is needed there"),
+        ("prerank", trained.qscore, "a Qscore is a table, it has no network"),
+        ("finerank", trained.qscore, "a Qscore is a table, it has no network"),
+        ("qscore", trained.prerank, "holds a dqm, a qscore is needed there"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            assemble(replace(trained, **{part: other}), tmp_path / "out", "x", FunnelSettings())
     assert not (tmp_path / "out").exists()
 
 

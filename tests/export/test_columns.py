@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from export.columns import ColumnActivation
-from models.layers import Activation
+from models.networks.layers import Activation
 
 UNITS = 7
 

@@ -16,7 +16,7 @@ from export.parity import TOLERANCE
 
 
 def arguments(trained: Trained, out: Path, **other: Path) -> list[str]:
-    folders = {"din": trained.finerank.folder, "dqm": trained.prerank.folder, "qscore": trained.qscore.folder}
+    folders = {"finerank": trained.finerank.folder, "prerank": trained.prerank.folder, "qscore": trained.qscore.folder}
     folders |= {"prepared": trained.data.folder, "out": out} | other
     return [text for name, folder in folders.items() for text in (f"--{name}", str(folder))]
 
@@ -30,7 +30,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_bundle_is_written_and_named(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["--retrieval", "90", "--keep-qscore", "60", "--prerank", "30", "--users", "4"]
+    sizes = ["--keep-retrieval", "90", "--keep-qscore", "60", "--keep-prerank", "30", "--users", "4"]
     out, figures = tmp_path / "bundles", tmp_path / "m.json"
     assert main([*arguments(trained, out), *sizes, "--json", str(figures)]) == 0
     (folder,) = out.iterdir()
@@ -50,7 +50,7 @@ def test_a_bundle_is_written_and_named(trained: Trained, tmp_path: Path, capsys:
 
 def test_precision_is_said_and_measured(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "m.json"
-    options = ["--id", "small", "--precision", "int8", "--prerank", "30", "--json", str(figures)]
+    options = ["--id", "small", "--precision", "int8", "--keep-prerank", "30", "--json", str(figures)]
     assert main([*arguments(trained, tmp_path / "out"), *options]) == 0
     stages = open_bundle(tmp_path / "out/small").manifest.stages
     printed, measured = capsys.readouterr().out, json.loads(figures.read_text())
@@ -69,7 +69,7 @@ def test_a_precision_that_is_too_far_ends_with_1(
 ) -> None:
     monkeypatch.setattr(export.deviation, "PCTR_MAX", 1e-9)
     assert main([*arguments(trained, tmp_path / "out"), "--id", "far", "--precision", "fp16"]) == 1
-    assert "dqm_query.onnx in fp16 is too far from fp32" in refusal(capsys)
+    assert "query.onnx in fp16 is too far from fp32" in refusal(capsys)
     assert not (tmp_path / "out/far").exists()
 
 
@@ -84,13 +84,13 @@ def test_graphs_that_differ_end_with_1(trained: Trained, tmp_path: Path, capsys:
     state = torch.load(folder / "best.pt", weights_only=True)
     state["user_tower.out.bias"].fill_(torch.inf)
     torch.save(state, folder / "best.pt")
-    assert main([*arguments(trained, tmp_path / "out", dqm=folder), "--id", "bad"]) == 1
+    assert main([*arguments(trained, tmp_path / "out", prerank=folder), "--id", "bad"]) == 1
     assert "differ by" in refusal(capsys)
     assert not (tmp_path / "out/bad").exists()
 
 
 def test_what_is_missing_is_named(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("din", "dqm", "qscore"):
+    for name in ("finerank", "prerank", "qscore"):
         assert main(arguments(trained, tmp_path / "out", **{name: tmp_path / f"no-{name}"})) == 2
         assert str(tmp_path / f"no-{name}/config.json") in refusal(capsys)
     assert main(arguments(trained, tmp_path / "out", prepared=tmp_path / "no-data")) == 2
@@ -111,8 +111,8 @@ def test_an_existing_bundle(trained: Trained, exported: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("option", "value", "key"),
     [
-        ("--retrieval", "0", "retrieval"),
-        ("--prerank", "-3", "prerank"),
+        ("--keep-retrieval", "0", "retrieval"),
+        ("--keep-prerank", "-3", "prerank"),
         ("--users", "-1", "users"),
         ("--id", "a b", "bundle_id"),
         ("--id", "../up", "bundle_id"),

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from bundle.schema import FeatureSchema, HistorySpec
 from export.din_graph import DinServing, Feeds
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
-from models.config import DinConfig
 from models.data.batches import Batch
-from models.din import Din
 from models.funnel import with_candidates
+from models.networks.config import DinConfig
+from models.networks.din import Din
 from tests.models.world import SCHEMA, random_ads, random_batch, shake
 
 ACTIVATIONS = ("dice", "prelu", "sigmoid", "relu")

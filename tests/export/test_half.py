@@ -12,8 +12,8 @@ from export.din_graph import DinServing
 from export.half import LARGEST, to_half
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from export.weights import open_graph
-from models.config import DinConfig
-from models.din import Din
+from models.networks.config import DinConfig
+from models.networks.din import Din
 from tests.export.graphs import constant, embedder, model, node, run, table
 from tests.models.world import SCHEMA, random_ads, shake
 

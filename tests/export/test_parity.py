@@ -13,8 +13,8 @@ from bundle.golden import GoldenRow
 from bundle.manifest import GraphSpec, Manifest, read_manifest
 from export.assemble import Trained
 from export.parity import TOLERANCE, Parity, ParityError, common_of, gap, golden_requests, prove, sigmoid
-from models.din import Din
-from models.dqm import Dqm
+from models.networks.din import Din
+from models.networks.dqm import Dqm
 from tests.market import Market
 
 REQUESTS, CANDIDATES = 4, 30

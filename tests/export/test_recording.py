@@ -83,7 +83,7 @@ def test_what_fp16_hides_on_a_cpu_is_refused(
             last.input[0] = output
     assert last.op_type == "Cast"
     save_graph(model, folder / fine.file)
-    with pytest.raises(ParityError, match=r"din\.onnx: computed in another way an output changes by (nan|inf|\d)"):
+    with pytest.raises(ParityError, match=r"finerank\.onnx: computed in another way an output changes by (nan|inf|\d)"):
         recorded(rows, query, change(fine, HALF), folder, market.data)
 
 
@@ -93,7 +93,7 @@ def test_a_difference_between_kernels_is_held_against_the_tolerance(
     query, fine = manifest.stages.prerank.query, manifest.stages.finerank.graph
     save_graph(to_half(open_graph(folder / query.file)), folder / query.file)
     monkeypatch.setattr(export.recording, "REDUCED_TOLERANCE", 1e-9)
-    with pytest.raises(ParityError, match=r"dqm_query\.onnx: .* at most 1e-09 is allowed"):
+    with pytest.raises(ParityError, match=r"query\.onnx: .* at most 1e-09 is allowed"):
         recorded(rows, change(query, HALF), fine, folder, market.data)
 
 

@@ -14,12 +14,12 @@ from bundle.golden import Common
 from bundle.manifest import GraphSpec, TensorSpec
 from bundle.schema import FeatureSchema, Side
 from export.din_graph import DinServing
-from export.dqm_graph import DqmQuery
+from export.query_graph import QueryGraph
 from export.to_onnx import candidate_inputs, common_inputs, export_graph, tensors
-from models.config import DinConfig, DqmConfig
-from models.din import Din
-from models.dqm import Dqm
 from models.funnel import with_candidates
+from models.networks.config import DinConfig, DqmConfig
+from models.networks.din import Din
+from models.networks.dqm import Dqm
 from tests.models.world import SCHEMA, random_ads, random_batch, shake
 
 Feeds = dict[str, Tensor]
@@ -131,7 +131,7 @@ def test_networks_without_some_sides_compute_the_same(tmp_path: Path, absent: tu
     inputs = common_inputs(schema)
     feeds: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors(common, list(inputs)).items()}
     assert feeds.keys() == inputs.keys()
-    query = export_graph(DqmQuery(dqm), inputs, ["query", "offset"], tmp_path / "q.onnx")
+    query = export_graph(QueryGraph(dqm), inputs, ["query", "offset"], tmp_path / "q.onnx")
     fine = export_graph(DinServing(din), inputs | candidate_inputs(schema), ["logits"], tmp_path / "d.onnx")
     assert {each.name for each in query.inputs} == set(inputs)
     vector, offset = run(tmp_path / "q.onnx", feeds)

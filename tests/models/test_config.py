@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from models import config as config_module
-from models.config import ConfigError, DinConfig, read_config, read_dataset
+from models.config import ConfigError, read_config, read_dataset
+from models.networks.config import DinConfig
 from tests.market import Market
 
 FOLDER = Path(config_module.__file__).parent / "configs"

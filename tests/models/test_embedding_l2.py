@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from bundle.schema import UNKNOWN, HistorySpec, Side
-from models.config import DinConfig
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
-from models.din import Din
 from models.embedding_l2 import EmbeddingL2
-from models.layers import table_of
+from models.networks.config import DinConfig
+from models.networks.din import Din
+from models.networks.layers import table_of
 from models.training import hide
 from tests.market import DIN, Market
 from tests.models.world import shake

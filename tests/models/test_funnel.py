@@ -17,8 +17,8 @@ from models import funnel
 from models.cells import cell_of_ads
 from models.checkpoint import Checkpoint
 from models.config import ConfigError
-from models.dqm import Dqm
 from models.funnel import FunnelSizes, measure_funnel, sample, top, with_candidates
+from models.networks.dqm import Dqm
 from tests.market import Market
 
 REQUESTS = 6

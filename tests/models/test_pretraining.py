@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.config import ConfigError, DinConfig, Pretraining
-from models.din import Din
+from models.config import ConfigError, Pretraining
+from models.networks.config import DinConfig
+from models.networks.din import Din
 from models.pretraining import cooccurrence_embeddings, pretrain
 from tests.market import Market
 

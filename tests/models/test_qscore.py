@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.config import QscoreConfig
 from models.data.prepare import prepare
 from models.data.prepared import PreparedData
 from models.data.spec import DataError, DatasetSpec
+from models.networks.config import QscoreConfig
 from models.numerics import computing
 from models.qscore import fit_qscore, fit_strength, log_beta
 from tests.market import Market

@@ -18,12 +18,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bundle.schema import FIRST_KNOWN, UNKNOWN
 from models import training
-from models.config import DinConfig, DqmConfig, TrainConfig
+from models.config import TrainConfig
 from models.data.batches import batches
 from models.data.prepared import open_prepared
 from models.data.spec import DataError
 from models.evaluation import evaluate, network_scorer
-from models.registry import Network, build
+from models.networks.config import DinConfig, DqmConfig
+from models.networks.network import Network
+from models.networks.registry import build
 from models.training import StopRequest, TrainingError, average, hide, train
 from tests.market import DIN, DQM, Market, make_config
 from tests.models.world import random_batch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.layers import Activation, Arena, Dice, Mlp, SideEncoder
+from models.networks.layers import Activation, Arena, Dice, Mlp, SideEncoder
 from tests.models.world import SCHEMA, random_batch
 
 

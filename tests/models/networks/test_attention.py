@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.attention import ActivationUnit
+from models.networks.attention import ActivationUnit
 from tests.models.world import shake
 
 M, L, D = 7, 5, 6

@@ -190,3 +190,23 @@ class Mlp(nn.Module):
             x = self.dropout(activation(layer(x)))
         result: Tensor = self.out(x)
         return result
+
+    def grouped(self, once: Tensor, each: Tensor, request: Tensor) -> Tensor:
+        """[M, out]: `forward` of [once[request], each], with the first layer's work for `once` done once a request.
+
+        once [B, Wo] of requests, each [M, We] of candidates, request int64[M]; Wo + We = width.
+        """
+        linears = [*self.layers, self.out]
+        first = linears[0]
+        assert isinstance(first, nn.Linear)
+        for_once, for_each = torch.split(first.weight, [once.shape[-1], each.shape[-1]], dim=1)
+        x = spread(F.linear(once, for_once, first.bias), request) + F.linear(each, for_each)
+        for layer, activation in zip(linears[1:], self.activations, strict=True):
+            x = layer(self.dropout(activation(x)))
+        return x
+
+
+def spread(values: Tensor, request: Tensor) -> Tensor:
+    """What belongs to requests [B, ...] for their candidates [M, ...]. The values of a single request stay [1, ...], to
+    be broadcast: serving has no copies then."""
+    return values if values.shape[0] == 1 else values[request]

@@ -6,7 +6,7 @@ Letters: B requests, M candidates, L behaviours, D width of a behaviour, h units
 import torch
 from torch import Tensor, nn
 
-from models.layers import Activation
+from models.networks.layers import Activation
 
 
 class ActivationUnit(nn.Module):

@@ -1,0 +1,53 @@
+"""Any network as it is served: the batch of one request. What depends on the request alone is computed once, as in
+training; DIN has a graph of its own (export/din_graph.py), because attention is where the time goes."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from export.din_graph import DinServing
+from models.data.batches import Batch
+from models.networks.din import Din
+from models.networks.network import Network
+
+Feeds = dict[str, Tensor]
+
+
+class RequestGraph(nn.Module):
+    """Named inputs of one request -> logits [N]."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, feeds: Feeds) -> Tensor:
+        """Logits [N]; inputs as in bundle/golden.py, `ads` int64[N, A] and `ad_numbers` float32[N, Na]. All candidates
+        are at position 0."""
+        ads = feeds["ads"]
+        ids, numbers = ads.new_zeros((1, 0)), torch.zeros((1, 0))
+        one = {name: value.unsqueeze(0) for name, value in feeds.items() if not name.startswith("ad")}
+        first = torch.zeros_like(ads[:, 0])
+        nothing = np.zeros(0)
+        logits: Tensor = self.network(
+            Batch(
+                user=one.get("user", ids),
+                user_numbers=one.get("user_numbers", numbers),
+                context=one.get("context", ids),
+                context_numbers=one.get("context_numbers", numbers),
+                histories={h.name: one[f"history_{h.name}"] for h in self.network.schema.histories},
+                ads=ads,
+                ad_numbers=feeds.get("ad_numbers", torch.zeros((1, 0)).expand(ads.shape[0], 0)),
+                request=first,
+                labels=first,
+                positions=first,
+                rows=nothing.astype(np.int32),
+                users=nothing.astype(np.int64),
+                truth=None,
+            )
+        )
+        return logits
+
+
+def serving_graph(network: Network) -> nn.Module:
+    """The module to be exported: named inputs of one request -> logits [N]."""
+    return DinServing(network) if isinstance(network, Din) else RequestGraph(network)

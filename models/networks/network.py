@@ -1,0 +1,114 @@
+"""What all networks share: embedded sides, the work that is done once a request, and the bias of the position.
+
+Letters: B requests, M candidates in all, L behaviours.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bundle.schema import PADDING, FeatureSchema
+from models.data.batches import Batch
+from models.networks.layers import Arena, SideEncoder, key
+
+POSITIONS = 100
+"""Positions with a bias of their own; later ones share the last."""
+
+
+class Network(nn.Module, ABC):
+    """A click model over requests with candidates. Batches are request-grouped, in training too, so what depends on the
+    request alone is computed once for all of its candidates (the common-feature trick)."""
+
+    def __init__(self, schema: FeatureSchema, embedding: int, std: float) -> None:
+        """`embedding`: the dimension of every id; `std`: the spread of initial embeddings."""
+        super().__init__()
+        self.schema = schema
+        self.arena = Arena(schema, embedding, std)
+        self.user = SideEncoder(self.arena, schema.user)
+        self.context = SideEncoder(self.arena, schema.context)
+        self.ad = SideEncoder(self.arena, schema.ad)
+        self.behaviours = nn.ModuleDict(
+            {key(h): SideEncoder(self.arena, schema.ad, h.fields) for h in schema.histories}
+        )
+        self.position: nn.Embedding | None = None
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [M]."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """What training minimises, a scalar: the mean binary cross-entropy of the candidates."""
+        return F.binary_cross_entropy_with_logits(self(batch), batch.labels)
+
+    def after_step(self, learning_rate: float) -> None:
+        """What is left to do when the optimiser has moved the weights: a proximal step, for networks that have one."""
+
+    @property
+    def request_width(self) -> int:
+        """Of `of_request`."""
+        return self.user.dimension + self.context.dimension
+
+    @property
+    def history_width(self) -> int:
+        """Of all histories' behaviours together."""
+        return sum(len(h.fields) for h in self.schema.histories) * self.arena.dimension
+
+    def of_request(self, batch: Batch) -> Tensor:
+        """Fields of user and context, [B, request_width]."""
+        user = self.user(self.arena, batch.user, batch.user_numbers)
+        return torch.cat([user, self.context(self.arena, batch.context, batch.context_numbers)], dim=-1)
+
+    def of_histories(self, histories: dict[str, Tensor]) -> list[Tensor]:
+        """The mean behaviour of each history, [B, width] each; zeros where a history is empty."""
+        parts = []
+        for history in self.schema.histories:
+            ids = histories[history.name]  # [B, L, H]
+            filled = (ids[..., 0] != PADDING).unsqueeze(-1)  # [B, L, 1]
+            behaviours = self.behaviours[key(history)](self.arena, ids)
+            parts.append((behaviours * filled).sum(1) / filled.sum(1).clamp(min=1))
+        return parts
+
+    def of_ads(self, batch: Batch) -> Tensor:
+        """Fields of the candidates, [M, ad.dimension]."""
+        found: Tensor = self.ad(self.arena, batch.ads, batch.ad_numbers)
+        return found
+
+    def learn_positions(self) -> None:
+        """Give the network a bias for each position, all 0 at first."""
+        self.position = nn.Embedding(POSITIONS, 1)
+        nn.init.zeros_(self.position.weight)
+
+    def biased(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Logits [M] with the bias of the position each ad was shown at, where the network has one. Online all
+        candidates are at position 0."""
+        if self.position is None:
+            return logits
+        bias: Tensor = self.position(batch.positions.clamp(max=POSITIONS - 1)).squeeze(-1)
+        return logits + bias
+
+
+class TwoTower(Network):
+    """Candidates meet the request in an inner product only: logit = ⟨query, ad vector⟩ + offset. Ad vectors are stored,
+    so such a network retrieves and pre-ranks."""
+
+    @abstractmethod
+    def query_of(
+        self, user: Tensor, user_numbers: Tensor, context: Tensor, context_numbers: Tensor, histories: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Query vectors [B, d] and offsets [B] from the parts of a batch, which is what the serving graph has."""
+
+    @abstractmethod
+    def ad_vectors(self, ads: Tensor, ad_numbers: Tensor) -> Tensor:
+        """Ad vectors [M, d]."""
+
+    def query(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Query vectors [B, d] and offsets [B] of the requests in a batch."""
+        return self.query_of(batch.user, batch.user_numbers, batch.context, batch.context_numbers, batch.histories)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [M]."""
+        query, offset = self.query(batch)
+        vectors = self.ad_vectors(batch.ads, batch.ad_numbers)
+        return self.biased((query[batch.request] * vectors).sum(-1) + offset[batch.request], batch)
