@@ -25,6 +25,7 @@ from bundle.manifest import (
     Stages,
 )
 from bundle.schema import FIRST_KNOWN
+from export.assemble import fixed_position
 from export.din_graph import DinServing
 from export.parity import GOLDEN_TOLERANCE
 from export.query_graph import QueryGraph
@@ -111,7 +112,7 @@ def _write(root: Path, bundle_id: str, ads: int, unit: str, users: int, seed: in
                 retrieval=RetrievalStage(keep=100_000, cells=len(shelves.cells.sizes), posting_fields=("category",)),
                 qscore=QscoreStage(keep=10_000),
                 prerank=PrerankStage(model="dqm", query=query, dimension=networks.dqm.config.dimension + 1, keep=1_000),
-                finerank=FinerankStage(model="din", graph=finerank, keep=100),
+                finerank=FinerankStage(model="din", graph=finerank, position=fixed_position(networks.din), keep=100),
             ),
             golden=GoldenSpec(requests=GOLDEN, query_tolerance=GOLDEN_TOLERANCE, logit_tolerance=GOLDEN_TOLERANCE),
             quality={},

@@ -16,6 +16,8 @@ BENCHES = {
     "memory": ("benchmarks.memory", "memory of 4 worker processes against that of one"),
     "pictures": ("benchmarks.pictures", "nothing, but draw the curves that others saved"),
     "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
+    "diamond": ("benchmarks.diamond", "how MLR cuts a space that LR cannot, and draw it"),
+    "common": ("benchmarks.common_features", "training on request-grouped data against flat rows"),
     "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""

@@ -68,11 +68,22 @@ class PrerankStage(Frozen):
     keep: int = Field(gt=0)
 
 
+class FixedPosition(Frozen):
+    """What is assumed of the position of ads that are yet to be ranked, where the network was trained to know it."""
+
+    position: int = Field(ge=0)
+    """All candidates are scored as if shown there; 0 is the first."""
+    bias: float
+    """What that adds to every logit; the graph adds it."""
+
+
 class FinerankStage(Frozen):
     """The network that reads user, history, context and candidate together."""
 
     model: str
     graph: GraphSpec
+    position: FixedPosition | None = None
+    """None: the network has no bias of the position."""
     keep: int = Field(gt=0)
     """At most this many ads are returned, whatever k a request asks for."""
 

@@ -21,6 +21,7 @@ from bundle.manifest import (
     BundleId,
     Catalogue,
     FinerankStage,
+    FixedPosition,
     GoldenSpec,
     Made,
     Manifest,
@@ -45,7 +46,7 @@ from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData
-from models.networks.network import Network, TwoTower
+from models.networks.network import ONLINE_POSITION, Network, TwoTower
 
 CHUNK = 65_536
 """Ads whose vectors are computed at once."""
@@ -177,7 +178,10 @@ def assemble(
                     keep=settings.prerank,
                 ),
                 finerank=FinerankStage(
-                    model=trained.finerank.config.model.kind, graph=finerank, keep=settings.finerank
+                    model=trained.finerank.config.model.kind,
+                    graph=finerank,
+                    position=fixed_position(network),
+                    keep=settings.finerank,
                 ),
             ),
             golden=GoldenSpec(
@@ -198,6 +202,12 @@ def ad_vectors(towers: TwoTower, data: PreparedData) -> npt.NDArray[np.float32]:
         ]
     vectors: npt.NDArray[np.float32] = torch.cat(pieces).numpy()
     return vectors
+
+
+def fixed_position(network: Network) -> FixedPosition | None:
+    """The position that the network's graph assumes of every candidate, and its bias; None when it has none."""
+    bias = network.online_bias()
+    return None if bias is None else FixedPosition(position=ONLINE_POSITION, bias=bias)
 
 
 def posting_fields(schema: FeatureSchema) -> tuple[str, ...]:

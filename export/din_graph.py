@@ -27,7 +27,7 @@ class ServingArena(Arena):
 
     def __init__(self, arena: Arena) -> None:
         nn.Module.__init__(self)
-        self.dimension = arena.dimension
+        self.dimension, self.shared = arena.dimension, arena.shared
         self.starts: dict[str, int] = {}
         pieces: list[Tensor] = []
         weight, rows = arena.weight.detach(), 0

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bundle.schema import Frozen
 from models.data.spec import DataError, DatasetSpec, describe, read_spec, read_yaml
-from models.networks.config import ModelConfig
+from models.networks.config import LinearConfig, ModelConfig
 
 
 class ConfigError(Exception):
@@ -60,6 +60,21 @@ class TrainConfig(Frozen):
     """Path of the dataset's YAML, relative to this file or, where it is not there, to the folder of the raw data."""
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainConfig":
+        model, training = self.model, self.training
+        if isinstance(model, LinearConfig):
+            if training.averaging and (model.l1 or model.l21):
+                raise ValueError(
+                    f"averaging is {training.averaging}, but an average of weights has no zeros of l1 or l21"
+                )
+            if training.unknown_rate and model.cascade:
+                raise ValueError(
+                    f"unknown_rate is {training.unknown_rate}, but a cascade leaves each row's own label out of its "
+                    "ad's statistic, which needs the ad's id"
+                )
+        return self
 
 
 def read_config(path: Path) -> TrainConfig:

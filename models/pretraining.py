@@ -30,6 +30,8 @@ def pretrain(network: Network, data: PreparedData, settings: Pretraining) -> Non
     field = next(each for each in data.schema.ad.id_fields if each.name == settings.field)
     if field.width != 1:
         raise ConfigError(f"pretraining: field {field.name!r} has several values")
+    if not network.arena.shared:
+        raise ConfigError(f"pretraining: behaviours and ads share no {field.name!r} embeddings in this kind of model")
     column = data.schema.history_columns(history).index(data.schema.ad.columns_of(field.name).start)
     latest: dict[int, npt.NDArray[np.int64]] = {}
     for batch in batches(data, "train", 65_536):

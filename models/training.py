@@ -111,6 +111,7 @@ class _Run:
         self.data, self.folder, self.seed, self.show = data, folder, seed, progress
         self.name = config.name
         self.network = build(model, data.schema)
+        self.network.prepare(data)
         if self.settings.pretraining is not None:
             pretrain(self.network, data, self.settings.pretraining)
         self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None

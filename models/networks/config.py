@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from bundle.schema import Frozen
 
@@ -27,6 +27,45 @@ class EmbeddedConfig(Frozen):
     epochs to start (simulated data, AUC after one: 0.702 from 0.01, 0.757 from 0.1, 0.768 from 0.3)."""
     position_bias: bool = False
     """Add a learnt bias for the position an ad was shown at; online every candidate gets position 0's."""
+
+
+class LinearConfig(Frozen):
+    """Linear functions of ids and numbers. Every field has weights of its own in each of its places."""
+
+    position_bias: bool = False
+    """Add a learnt bias for the position an ad was shown at; online every candidate gets position 0's."""
+    cascade: bool = False
+    """Add the log-odds of the ad's smoothed click-through rate, counted on the training split, as a number."""
+    l1: float = Field(default=0.0, ge=0)
+    """L1 by a proximal step; the weights of a number or an id that it reaches are exactly zero."""
+    l21: float = Field(default=0.0, ge=0)
+    """L2,1 alike: all weights of a feature leave together."""
+
+
+class LrConfig(LinearConfig):
+    """Logistic regression."""
+
+    kind: Literal["lr"]
+
+
+class MlrConfig(LinearConfig):
+    """Mixed logistic regression (LS-PLM)."""
+
+    kind: Literal["mlr"]
+    pieces: int = Field(default=12, gt=0)
+    """Logistic regressions, between which a softmax chooses."""
+    std: float = Field(default=0.01, gt=0)
+    """Spread of initial weights: equal pieces would stay equal."""
+    prior: bool = False
+    """Structure prior: the gate reads user, context and histories, the experts read the ad."""
+    prior_steps: int | None = Field(default=None, gt=0)
+    """With the prior: for so many steps, then everything is read. None: always."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "MlrConfig":
+        if self.prior_steps is not None and not self.prior:
+            raise ValueError(f"prior_steps is {self.prior_steps}, but prior is false")
+        return self
 
 
 class DqmConfig(EmbeddedConfig):
@@ -67,4 +106,6 @@ class DinConfig(DeepConfig):
     attention_activation: Activation = "dice"
 
 
-ModelConfig = Annotated[QscoreConfig | DqmConfig | GwenConfig | DinConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    QscoreConfig | DqmConfig | GwenConfig | DinConfig | LrConfig | MlrConfig, Field(discriminator="kind")
+]

@@ -1,6 +1,7 @@
 """Layers that all models share: the embedding arena, Dice, and the multi-layer perceptron."""
 
 import warnings
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -18,25 +19,32 @@ class Arena(nn.Module):
     embeddings: where no training row is unknown it stays there, and an unknown ad gets an average score.
     """
 
-    def __init__(self, schema: FeatureSchema, dimension: int, std: float) -> None:
+    def __init__(self, schema: FeatureSchema, dimension: int, std: float, *, shared: bool = True) -> None:
+        """`shared`: fields of one vocabulary share a table. Otherwise each field has its own in each of its places
+        (user, context, ad, every history), as linear models need: what a value says of a candidate is not what it says
+        among the behaviours."""
         super().__init__()
-        self.dimension = dimension
+        self.dimension, self.shared = dimension, shared
         self.starts: dict[str, int] = {}
         rows = 1
-        for side in (schema.user, schema.context, schema.ad):
-            for field in side.id_fields:
-                if table_of(field) not in self.starts:
-                    self.starts[table_of(field)] = rows - 1  # id 1 of the table is arena row `rows`
-                    rows += field.size - 1
+        for place, field in places(schema):
+            if self.table(place, field) not in self.starts:
+                self.starts[self.table(place, field)] = rows - 1  # id 1 of the table is arena row `rows`
+                rows += field.size - 1
         self.weight = nn.Parameter(torch.empty(rows, dimension))
         nn.init.normal_(self.weight, std=std)
         with torch.no_grad():
             self.weight[PADDING].zero_()
             self.weight[[start + UNKNOWN for start in self.starts.values()]] = 0.0
 
-    def offsets(self, fields: list[FieldSpec]) -> Tensor:
-        """What to add to the ids of these fields' columns, int64[columns]."""
-        starts = [self.starts[table_of(field)] for field in fields for _ in range(field.width)]
+    def table(self, place: str, field: FieldSpec) -> str:
+        """The name of the table of a field in one of its places."""
+        return table_of(field) if self.shared else f"{place}.{field.name}"
+
+    def offsets(self, fields: list[FieldSpec], place: str = "") -> Tensor:
+        """What to add to the ids of these fields' columns, int64[columns]. `place` matters where tables are not
+        shared."""
+        starts = [self.starts[self.table(place, field)] for field in fields for _ in range(field.width)]
         return torch.tensor(starts, dtype=torch.int64)
 
     def rows(self, ids: Tensor, offsets: Tensor) -> Tensor:
@@ -46,6 +54,15 @@ class Arena(nn.Module):
     def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
         """Embeddings [..., columns, d] of ids [..., columns]."""
         return F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING)
+
+
+def places(schema: FeatureSchema) -> Iterator[tuple[str, FieldSpec]]:
+    """Every id field with each place where it stands: user, context, ad, and the histories by their `key`."""
+    for place, side in (("user", schema.user), ("context", schema.context), ("ad", schema.ad)):
+        yield from ((place, field) for field in side.id_fields)
+    fields = {field.name: field for field in schema.ad.id_fields}
+    for history in schema.histories:
+        yield from ((key(history), fields[name]) for name in history.fields)
 
 
 def key(history: HistorySpec) -> str:
@@ -66,14 +83,14 @@ class SideEncoder(nn.Module):
 
     offsets: Tensor
 
-    def __init__(self, arena: Arena, side: Side, only: tuple[str, ...] | None = None) -> None:
+    def __init__(self, arena: Arena, side: Side, only: tuple[str, ...] | None = None, place: str = "") -> None:
         super().__init__()
         by_name = {field.name: field for field in side.id_fields}
         fields = list(side.id_fields) if only is None else [by_name[name] for name in only]
         self.widths = [field.width for field in fields]
         self.numbers = side.number_columns if only is None else 0
         self.dimension = len(fields) * arena.dimension + self.numbers
-        self.register_buffer("offsets", arena.offsets(fields), persistent=False)
+        self.register_buffer("offsets", arena.offsets(fields, place), persistent=False)
 
     def forward(self, arena: Arena, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
         """[..., dimension] of ids [..., columns] and numbers [..., number columns]."""

@@ -11,39 +11,29 @@ from torch import Tensor, nn
 
 from bundle.schema import PADDING, FeatureSchema
 from models.data.batches import Batch
+from models.data.prepared import PreparedData
 from models.networks.layers import Arena, SideEncoder, key
 
 POSITIONS = 100
 """Positions with a bias of their own; later ones share the last."""
+ONLINE_POSITION = 0
+"""Where every candidate is taken to stand when it is ranked."""
 
 
-class Network(nn.Module, ABC):
-    """A click model over requests with candidates. Batches are request-grouped, in training too, so what depends on the
-    request alone is computed once for all of its candidates (the common-feature trick)."""
+class Sides(nn.Module):
+    """Embeddings of all fields, and each side of a batch as one vector."""
 
-    def __init__(self, schema: FeatureSchema, embedding: int, std: float) -> None:
-        """`embedding`: the dimension of every id; `std`: the spread of initial embeddings."""
+    def __init__(self, schema: FeatureSchema, embedding: int, std: float, *, shared: bool = True) -> None:
+        """`embedding`: the dimension of every id; `std`: the spread of initial embeddings; `shared`: see Arena."""
         super().__init__()
         self.schema = schema
-        self.arena = Arena(schema, embedding, std)
-        self.user = SideEncoder(self.arena, schema.user)
-        self.context = SideEncoder(self.arena, schema.context)
-        self.ad = SideEncoder(self.arena, schema.ad)
+        self.arena = Arena(schema, embedding, std, shared=shared)
+        self.user = SideEncoder(self.arena, schema.user, place="user")
+        self.context = SideEncoder(self.arena, schema.context, place="context")
+        self.ad = SideEncoder(self.arena, schema.ad, place="ad")
         self.behaviours = nn.ModuleDict(
-            {key(h): SideEncoder(self.arena, schema.ad, h.fields) for h in schema.histories}
+            {key(h): SideEncoder(self.arena, schema.ad, h.fields, place=key(h)) for h in schema.histories}
         )
-        self.position: nn.Embedding | None = None
-
-    @abstractmethod
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits [M]."""
-
-    def loss(self, batch: Batch) -> Tensor:
-        """What training minimises, a scalar: the mean binary cross-entropy of the candidates."""
-        return F.binary_cross_entropy_with_logits(self(batch), batch.labels)
-
-    def after_step(self, learning_rate: float) -> None:
-        """What is left to do when the optimiser has moved the weights: a proximal step, for networks that have one."""
 
     @property
     def request_width(self) -> int:
@@ -75,6 +65,34 @@ class Network(nn.Module, ABC):
         found: Tensor = self.ad(self.arena, batch.ads, batch.ad_numbers)
         return found
 
+
+class Network(Sides, ABC):
+    """A click model over requests with candidates. Batches are request-grouped, in training too, so what depends on the
+    request alone is computed once for all of its candidates (the common-feature trick)."""
+
+    def __init__(self, schema: FeatureSchema, embedding: int, std: float, *, shared: bool = True) -> None:
+        """As Sides."""
+        super().__init__(schema, embedding, std, shared=shared)
+        self.position: nn.Embedding | None = None
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [M]."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """What training minimises, a scalar: the mean binary cross-entropy of the candidates."""
+        return F.binary_cross_entropy_with_logits(self(batch), batch.labels)
+
+    def prepare(self, data: PreparedData) -> None:
+        """What a network reads off its training data before the first step: buffers, for networks that have some."""
+
+    def after_step(self, learning_rate: float) -> None:
+        """What is left to do when the optimiser has moved the weights: a proximal step, for networks that have one."""
+
+    def figures(self) -> dict[str, float]:
+        """What a checkpoint's metrics say of the trained weights, beside their number."""
+        return {}
+
     def learn_positions(self) -> None:
         """Give the network a bias for each position, all 0 at first."""
         self.position = nn.Embedding(POSITIONS, 1)
@@ -87,6 +105,10 @@ class Network(nn.Module, ABC):
             return logits
         bias: Tensor = self.position(batch.positions.clamp(max=POSITIONS - 1)).squeeze(-1)
         return logits + bias
+
+    def online_bias(self) -> float | None:
+        """What ONLINE_POSITION adds to every logit; None for a network without a bias of the position."""
+        return None if self.position is None else float(self.position.weight.detach()[ONLINE_POSITION, 0])
 
 
 class TwoTower(Network):

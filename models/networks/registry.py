@@ -3,13 +3,15 @@
 from torch import nn
 
 from bundle.schema import FeatureSchema
-from models.networks.config import DinConfig, DqmConfig, GwenConfig
+from models.networks.config import DinConfig, DqmConfig, GwenConfig, LrConfig, MlrConfig
 from models.networks.din import Din
 from models.networks.dqm import Dqm
 from models.networks.gwen import Gwen
+from models.networks.lr import Lr
+from models.networks.mlr import Mlr
 from models.networks.network import Network
 
-NetworkConfig = DqmConfig | GwenConfig | DinConfig
+NetworkConfig = DqmConfig | GwenConfig | DinConfig | LrConfig | MlrConfig
 
 
 def build(config: NetworkConfig, schema: FeatureSchema) -> Network:
@@ -21,6 +23,10 @@ def build(config: NetworkConfig, schema: FeatureSchema) -> Network:
             return Gwen(config, schema)
         case DinConfig():
             return Din(config, schema)
+        case LrConfig():
+            return Lr(config, schema)
+        case MlrConfig():
+            return Mlr(config, schema)
 
 
 def parameters(network: nn.Module) -> int:

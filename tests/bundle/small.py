@@ -15,6 +15,7 @@ from bundle.golden import Common, GoldenRow, save_golden
 from bundle.manifest import (
     Catalogue,
     FinerankStage,
+    FixedPosition,
     GoldenSpec,
     GraphSpec,
     Made,
@@ -83,6 +84,7 @@ def manifest(bundle_id: str = "small-1", users: int = len(USERS)) -> Manifest:
                     inputs=(TensorSpec(name="ads", dtype="int64", shape=("candidates", 1)),),
                     outputs=(TensorSpec(name="logits", dtype="float32", shape=("candidates",)),),
                 ),
+                position=FixedPosition(position=0, bias=-0.25),
                 keep=10,
             ),
         ),

@@ -16,9 +16,18 @@ from bundle.bitmap import unpack
 from bundle.cell_files import check_cells
 from bundle.folder import Bundle, open_bundle
 from bundle.golden import load_golden
-from bundle.manifest import Manifest
+from bundle.manifest import FixedPosition, Manifest
 from bundle.schema import FeatureSchema, HistorySpec
-from export.assemble import FunnelSettings, Trained, ad_vectors, assemble, posting_fields, proof_split, quality
+from export.assemble import (
+    FunnelSettings,
+    Trained,
+    ad_vectors,
+    assemble,
+    fixed_position,
+    posting_fields,
+    proof_split,
+    quality,
+)
 from export.parity import GOLDEN_TOLERANCE, ParityError
 from models.checkpoint import Checkpoint, open_checkpoint
 from models.config import ConfigError
@@ -63,6 +72,16 @@ def test_rows_are_in_the_order_of_cells(bundle: Bundle, manifest: Manifest) -> N
     means = np.repeat(bundle.cells.centroids, bundle.cells.sizes, axis=0)
     inside, overall = ((vectors - each).var() for each in (means, vectors.mean(axis=0)))
     assert inside < overall / 4, "ads of a cell lie near each other"
+
+
+def test_the_position_assumed_online_is_stated(manifest: Manifest, trained: Trained) -> None:
+    din = trained.finerank.network()
+    assert din.position is not None
+    assert din.position.weight[0] != din.position.weight[1], "it was trained"
+    assert manifest.stages.finerank.position == FixedPosition(
+        position=0, bias=float(din.position.weight.detach()[0, 0])
+    )
+    assert fixed_position(trained.prerank.network()) is None
 
 
 def test_bids_are_the_marketplaces_own(bundle: Bundle, market: Market) -> None:
