@@ -15,12 +15,24 @@ class ConfigError(Exception):
 
 
 class Pretraining(Frozen):
-    """Start an ad field's embeddings from which of its values stand together in a history (models/pretraining.py)."""
+    """Where embeddings start (models/pretraining.py): one ad field's from which of its values stand together in a
+    history, all of them from a factorisation machine trained before, or both, the machine itself starting from the
+    history."""
 
-    history: str
-    field: str
+    history: str | None = None
+    field: str | None = None
     std: float = Field(default=0.1, gt=0)
-    """Spread of the start values."""
+    """Spread of the start values from a history."""
+    fm_epochs: int = Field(default=0, ge=0)
+    """Train a factorisation machine for at most so many epochs and start from it. 0: none."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Pretraining":
+        if (self.history is None) != (self.field is None):
+            raise ValueError(f"history and field go together, they are {self.history!r} and {self.field!r}")
+        if self.history is None and not self.fm_epochs:
+            raise ValueError("either history and field are needed, or fm_epochs above 0")
+        return self
 
 
 class TrainingConfig(Frozen):

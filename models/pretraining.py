@@ -1,9 +1,13 @@
-"""Ad embeddings before the first click: which ads stand together in users' histories.
+"""What a network starts from: co-occurrence in histories, or a factorisation machine that was trained first.
+
+Ad embeddings before the first click: which ads stand together in users' histories.
 
 C = Σ over histories of 1/length · (pairs of different ads in it)
 PPMI(i, j) = max(0, log C_ij·Σs / (s_i·s_j)),  s_i = Σ_j C_ij,  with s_j ** 0.75 for the context (Levy, Goldberg
               and Dagan, TACL 2015: PPMI with context distribution smoothing, then SVD)
 start = U·√S of its truncated SVD, scaled to a given spread
+
+The factorisation machine is trained by the same loop, into the folder `fm` of the run (arXiv 1601.02376, section 3.1).
 """
 
 import numpy as np
@@ -13,13 +17,46 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from bundle.schema import FIRST_KNOWN
-from models.config import ConfigError, Pretraining
+from models.config import ConfigError, Pretraining, TrainConfig
 from models.data.batches import batches
 from models.data.prepared import PreparedData
+from models.networks.config import EmbeddedConfig, FmConfig, NetworkConfig
 from models.networks.layers import table_of
 from models.networks.network import Network
 
 CONTEXT_EXPONENT = 0.75
+
+
+SHARED = ("arena.", "vectors.", "first_order.", "position.")
+"""Parameters that mean the same in a factorisation machine and in the networks that have them."""
+
+
+def machine_before(config: TrainConfig, model: NetworkConfig) -> TrainConfig | None:
+    """The factorisation machine that is to be trained before `model`, with the same settings but the epochs; None
+    where none is asked for. ConfigError when it would have nothing to hand over."""
+    settings = config.training.pretraining
+    if settings is None or not settings.fm_epochs:
+        return None
+    if not isinstance(model, EmbeddedConfig):
+        raise ConfigError(f"pretraining: fm_epochs is {settings.fm_epochs}, a {model.kind} has no embeddings to start")
+    from_history = settings.model_copy(update={"fm_epochs": 0}) if settings.history is not None else None
+    machine = FmConfig(
+        kind="fm",
+        embedding=model.embedding,
+        embedding_std=model.embedding_std,
+        position_bias=model.position_bias,
+    )
+    training = config.training.model_copy(update={"epochs": settings.fm_epochs, "pretraining": from_history})
+    return config.model_copy(update={"name": f"{config.name}-fm", "model": machine, "training": training})
+
+
+def take_over(network: Network, machine: Network) -> None:
+    """Start `network` from all that it shares with a trained factorisation machine: embeddings, and where it has them
+    first-order weights, vectors of numbers and the bias of the position."""
+    mine = network.state_dict()
+    for name, value in machine.state_dict().items():
+        if name.startswith(SHARED) and name in mine:
+            mine[name].copy_(value)
 
 
 def pretrain(network: Network, data: PreparedData, settings: Pretraining) -> None:

@@ -129,6 +129,9 @@ def train_one(config: TrainConfig, data: PreparedData, folder: Path, seed: int, 
         network = train(config, config.model, data, folder, seed, progress=progress)
         log = torch.load(folder / "last.pt", weights_only=True)["progress"]
         metrics |= {"train.samples_per_s": log["samples"] / max(log["seconds"], 1e-9), "train.seconds": log["seconds"]}
+        if (folder / "fm/last.pt").exists():
+            before = torch.load(folder / "fm/last.pt", weights_only=True)["progress"]
+            metrics["pretraining.seconds"] = before["seconds"]
         metrics |= {"model.parameters": parameters(network)} | network.figures()
         score = network_scorer(network)
     for split in ("valid", "test"):

@@ -26,10 +26,11 @@ from models.data.batches import Batch, batches, count
 from models.data.prepared import PreparedData
 from models.embedding_l2 import EmbeddingL2
 from models.evaluation import evaluate, network_scorer
+from models.networks.config import FmConfig, NetworkConfig
 from models.networks.layers import Arena
 from models.networks.network import Network
-from models.networks.registry import NetworkConfig, build
-from models.pretraining import pretrain
+from models.networks.registry import build
+from models.pretraining import machine_before, pretrain, take_over
 
 SAVE_SECONDS = 60.0
 """Progress is written at least this often."""
@@ -63,15 +64,28 @@ def train(
     """
     for split in ("train", "valid"):
         data.parts(split)
+    machine = train_machine(config, model, data, folder / "fm", seed, progress=progress)
     torch.manual_seed(seed)
     with StopRequest() as stop:
-        run = _Run(config, model, data, folder, seed, progress, stop)
+        run = _Run(config, model, data, folder, seed, progress, stop, machine)
         run.resume()
         while run.progress.epoch < config.training.epochs and run.progress.stale < config.training.patience:
             run.epoch()
     run.network.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
     write_log(folder, run.progress)
     return run.network.eval()
+
+
+def train_machine(
+    config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, *, progress: bool
+) -> Network | None:
+    """The factorisation machine to start from, trained in a folder of its own; None where none is asked for."""
+    before = machine_before(config, model)
+    if before is None:
+        return None
+    assert isinstance(before.model, FmConfig)
+    folder.mkdir(exist_ok=True)
+    return train(before, before.model, data, folder, seed, progress=progress)
 
 
 def write_log(folder: Path, progress: Progress) -> None:
@@ -104,7 +118,7 @@ class _Run:
 
     def __init__(
         self, config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, progress: bool,
-        stop: "StopRequest",
+        stop: "StopRequest", machine: Network | None,
     ) -> None:  # fmt: skip
         self.settings: TrainingConfig = config.training
         self.stop = stop
@@ -112,7 +126,9 @@ class _Run:
         self.name = config.name
         self.network = build(model, data.schema)
         self.network.prepare(data)
-        if self.settings.pretraining is not None:
+        if machine is not None:
+            take_over(self.network, machine)
+        elif self.settings.pretraining is not None:
             pretrain(self.network, data, self.settings.pretraining)
         self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None
         tables = [module.weight for module in self.network.modules() if isinstance(module, Arena)]

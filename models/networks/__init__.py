@@ -5,5 +5,8 @@ layers.py       embeddings of all fields, Dice, multi-layer perceptron;  attenti
 dqm.py          retrieves and pre-ranks: two towers
 gwen.py din.py  fine-rankers
 lr.py mlr.py    linear ones, made of linear.py, sparse by sparsity.py;  cascade.py  a first model for them
+fields.py       each field as one vector;  first_order.py  one weight an id;  crosses.py  one a pair of ids
+fm.py           factorisation machine: fine-ranks, pre-ranks, retrieves
+wide_deep.py fnn.py pnn.py deepfm.py  fine-rankers over products of fields
 config.py       what can be set of each;  registry.py  configuration -> network
 """

@@ -95,6 +95,42 @@ class GwenConfig(DeepConfig):
     kind: Literal["gwen"]
 
 
+class FmConfig(EmbeddedConfig):
+    """Factorisation machine: a weight and a vector a value, inner products of all pairs of fields."""
+
+    kind: Literal["fm"]
+
+
+class WideDeepConfig(DeepConfig):
+    """A linear model over ids and crosses of fields, and GwEN, jointly."""
+
+    kind: Literal["wide-deep"]
+    crosses: tuple[tuple[str, str], ...] = Field(min_length=1)
+    """Pairs of fields SIDE.FIELD; SIDE is user, context, ad or the name of a history."""
+    cross_rows: int = Field(default=100_000, gt=0, lt=2**31)
+    """A cross has so many weights at most; where there are more pairs of values they are hashed."""
+
+
+class FnnConfig(DeepConfig):
+    """A network over the weights and vectors of a factorisation machine, which pretraining trains first."""
+
+    kind: Literal["fnn"]
+
+
+class PnnConfig(DeepConfig):
+    """Products of fields in the first layer of a network."""
+
+    kind: Literal["pnn"]
+    products: Literal["inner", "outer"] = "inner"
+    """inner: of all pairs of fields, in factorised form. outer: of the fields' sum with itself."""
+
+
+class DeepFmConfig(DeepConfig):
+    """A factorisation machine and a network over the same embeddings."""
+
+    kind: Literal["deepfm"]
+
+
 class DinConfig(DeepConfig):
     """Deep Interest Network: candidates attend to the user's behaviours."""
 
@@ -106,6 +142,16 @@ class DinConfig(DeepConfig):
     attention_activation: Activation = "dice"
 
 
-ModelConfig = Annotated[
-    QscoreConfig | DqmConfig | GwenConfig | DinConfig | LrConfig | MlrConfig, Field(discriminator="kind")
-]
+NetworkConfig = (
+    LrConfig
+    | MlrConfig
+    | DqmConfig
+    | GwenConfig
+    | FmConfig
+    | WideDeepConfig
+    | FnnConfig
+    | PnnConfig
+    | DeepFmConfig
+    | DinConfig
+)
+ModelConfig = Annotated[QscoreConfig | NetworkConfig, Field(discriminator="kind")]

@@ -1,32 +1,53 @@
 """Configuration -> network."""
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
 from bundle.schema import FeatureSchema
-from models.networks.config import DinConfig, DqmConfig, GwenConfig, LrConfig, MlrConfig
+from models.networks.config import (
+    DeepFmConfig,
+    DinConfig,
+    DqmConfig,
+    FmConfig,
+    FnnConfig,
+    GwenConfig,
+    LrConfig,
+    MlrConfig,
+    NetworkConfig,
+    PnnConfig,
+    WideDeepConfig,
+)
+from models.networks.deepfm import DeepFm
 from models.networks.din import Din
 from models.networks.dqm import Dqm
+from models.networks.fm import Fm
+from models.networks.fnn import Fnn
 from models.networks.gwen import Gwen
 from models.networks.lr import Lr
 from models.networks.mlr import Mlr
 from models.networks.network import Network
+from models.networks.pnn import Pnn
+from models.networks.wide_deep import WideDeep
 
-NetworkConfig = DqmConfig | GwenConfig | DinConfig | LrConfig | MlrConfig
+NETWORKS: dict[type[NetworkConfig], Callable[[Any, FeatureSchema], Network]] = {
+    LrConfig: Lr,
+    MlrConfig: Mlr,
+    DqmConfig: Dqm,
+    GwenConfig: Gwen,
+    FmConfig: Fm,
+    WideDeepConfig: WideDeep,
+    FnnConfig: Fnn,
+    PnnConfig: Pnn,
+    DeepFmConfig: DeepFm,
+    DinConfig: Din,
+}
 
 
 def build(config: NetworkConfig, schema: FeatureSchema) -> Network:
     """A freshly initialised network. Its weights depend on torch's seed alone."""
-    match config:
-        case DqmConfig():
-            return Dqm(config, schema)
-        case GwenConfig():
-            return Gwen(config, schema)
-        case DinConfig():
-            return Din(config, schema)
-        case LrConfig():
-            return Lr(config, schema)
-        case MlrConfig():
-            return Mlr(config, schema)
+    return NETWORKS[type(config)](config, schema)
 
 
 def parameters(network: nn.Module) -> int:

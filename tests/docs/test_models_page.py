@@ -1,12 +1,14 @@
 """docs/models.md: keys, defaults and metrics are those of the code."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from pydantic import BaseModel
 
 from models.config import TrainConfig, TrainingConfig
 from models.metrics import summary
-from models.networks.config import DinConfig, DqmConfig, GwenConfig, LrConfig, MlrConfig, QscoreConfig
+from models.networks.config import ModelConfig
 from models.networks.network import POSITIONS
 from models.training import SAVE_SECONDS
 from tests.docs import keys
@@ -15,7 +17,7 @@ from tests.docs.pages import ROOT, codes, read, table
 PAGE = read("docs/models.md")
 
 
-@pytest.mark.parametrize("model", [QscoreConfig, LrConfig, MlrConfig, DqmConfig, GwenConfig, DinConfig, TrainingConfig])
+@pytest.mark.parametrize("model", [*get_args(get_args(ModelConfig)[0]), TrainingConfig])
 def test_keys_are_those_of_the_configuration(model: type[BaseModel]) -> None:
     keys.check(PAGE, model)
 

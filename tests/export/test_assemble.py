@@ -253,14 +253,14 @@ def test_checkpoints_of_other_data_are_refused(trained: Trained, tmp_path: Path)
 
 
 def test_checkpoints_in_the_wrong_place_are_refused(trained: Trained, tmp_path: Path) -> None:
-    for part, other, said in (
-        ("prerank", trained.finerank, "holds a din; a network of two towers is needed there"),
-        ("prerank", trained.qscore, "a Qscore is a table, it has no network"),
-        ("finerank", trained.qscore, "a Qscore is a table, it has no network"),
-        ("qscore", trained.prerank, "holds a dqm, a qscore is needed there"),
+    for wrong, said in (
+        (replace(trained, prerank=trained.finerank), "holds a din; a network of two towers is needed there"),
+        (replace(trained, prerank=trained.qscore), "a Qscore is a table, it has no network"),
+        (replace(trained, finerank=trained.qscore), "a Qscore is a table, it has no network"),
+        (replace(trained, qscore=trained.prerank), "holds a dqm, a qscore is needed there"),
     ):
         with pytest.raises(ConfigError, match=said):
-            assemble(replace(trained, **{part: other}), tmp_path / "out", "x", FunnelSettings())
+            assemble(wrong, tmp_path / "out", "x", FunnelSettings())
     assert not (tmp_path / "out").exists()
 
 

@@ -25,8 +25,8 @@ training: {epochs: 3}
 def test_shipped_configurations_are_whole(path: Path, market: Market) -> None:
     config = read_config(path)
     assert config.name == path.stem, "checkpoint folders are named after it"
-    dataset, kind, *_ = path.stem.split("-")
-    assert config.model.kind == kind
+    dataset, _, rest = path.stem.partition("-")
+    assert f"{rest}-".startswith(f"{config.model.kind}-")
     spec = read_dataset(path, config, market.raw)
     assert spec.name.startswith(dataset)
     assert spec.ad_features
@@ -34,6 +34,22 @@ def test_shipped_configurations_are_whole(path: Path, market: Market) -> None:
 
 def test_there_is_one_of_each_stage_for_both_datasets() -> None:
     assert {f"{d}-{k}" for d in ("kuairand", "marketplace") for k in KINDS} <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("{epochs: 3}", "{pretraining: {std: 0.1}}", "either history and field are needed, or fm_epochs above 0"),
+        (
+            "{epochs: 3}",
+            "{pretraining: {field: ad_id, fm_epochs: 1}}",
+            "history and field go together, they are None and 'ad_id'",
+        ),
+    ],
+)
+def test_pretraining_says_from_what(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        read_config(write(tmp_path, GOOD.replace(old, new)))
 
 
 def write(folder: Path, text: str) -> Path:

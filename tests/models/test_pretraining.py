@@ -1,14 +1,26 @@
-"""Ads that stand together in histories start close together; ids in no history keep their start."""
+"""Ads that stand together in histories start close together; ids in no history keep their start. A factorisation
+machine trained before hands on what it learnt, whatever interrupts."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from models.config import ConfigError, Pretraining
-from models.networks.config import DinConfig
+from models.networks.config import DinConfig, FmConfig, FnnConfig
 from models.networks.din import Din
-from models.pretraining import cooccurrence_embeddings, pretrain
-from tests.market import Market
+from models.networks.fnn import Fnn
+from models.pretraining import cooccurrence_embeddings, machine_before, pretrain
+from models.train import train_one
+from tests.market import Market, make_config
+from tests.models.test_training import at_step, left_in, run, same, steps_of
+
+FNN: dict[str, Any] = {"kind": "fnn", "embedding": 4, "hidden": [12, 6], "dropout": 0.2, "position_bias": True}
+FROM_HISTORY = {"history": "clicks", "field": "ad_id", "std": 0.2}
 
 
 def test_ads_of_the_same_histories_are_neighbours() -> None:
@@ -69,3 +81,50 @@ def test_a_field_that_is_not_there_is_named(market: Market, history: str, field:
     din = Din(DinConfig(kind="din", embedding=4), market.data.schema)
     with pytest.raises(ConfigError, match=f"no field '{field}' in a history '{history}'"):
         pretrain(din, market.data, Pretraining(history=history, field=field))
+
+
+def test_the_machine_is_trained_with_the_settings_of_the_network() -> None:
+    config = make_config("after", FNN, epochs=5, averaging=0.9, pretraining=FROM_HISTORY | {"fm_epochs": 2})
+    assert isinstance(config.model, FnnConfig)
+    before = machine_before(config, config.model)
+    assert before is not None
+    assert (before.name, before.training.epochs, before.training.averaging) == ("after-fm", 2, 0.9)
+    assert before.model == FmConfig(kind="fm", embedding=4, position_bias=True)
+    assert before.training.pretraining == Pretraining.model_validate(FROM_HISTORY), (
+        "the machine starts from co-occurrence"
+    )
+    assert machine_before(make_config("alone", FNN, pretraining=FROM_HISTORY), config.model) is None
+
+
+def test_a_network_starts_from_the_machines_best_weights(market: Market, tmp_path: Path) -> None:
+    """With a learning rate that moves nothing, the network is still what it started from."""
+    config = make_config("still", FNN, epochs=1, learning_rate=1e-12, pretraining={"fm_epochs": 1})
+    network = run(market, tmp_path, config)
+    assert isinstance(network, Fnn)
+    machine = torch.load(tmp_path / "fm/best.pt", weights_only=True)
+    torch.testing.assert_close(network.arena.weight, machine["arena.weight"], rtol=0, atol=1e-8)
+    torch.testing.assert_close(network.first_order.arena.weight, machine["first_order.arena.weight"], rtol=0, atol=1e-8)
+    assert len((tmp_path / "fm/training.jsonl").read_text().splitlines()) == 2, "two evaluations an epoch, as asked for"
+
+
+@pytest.mark.parametrize("where", ["machine", "network"])
+def test_interrupted_in_either_it_ends_the_same(market: Market, tmp_path: Path, where: str) -> None:
+    config = make_config("stopped", FNN, pretraining=FROM_HISTORY | {"fm_epochs": 1})
+    steps = steps_of(market, config)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(market, whole, config)
+    step = 3 if where == "machine" else steps + 3
+    with at_step(step, lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+        run(market, broken, config)
+    assert (broken / "last.pt").exists() == (where == "network")
+    torch.manual_seed(999)
+    run(market, broken, config)
+    for folder in ("", "fm"):
+        assert same(left_in(whole / folder), left_in(broken / folder))
+
+
+def test_the_time_of_pretraining_is_reported_apart(market: Market, tmp_path: Path) -> None:
+    config = make_config("timed", FNN, epochs=1, pretraining={"fm_epochs": 1})
+    found = train_one(config, market.data, tmp_path / "timed", seed=1, progress=False)
+    assert found["pretraining.seconds"] > 0
+    assert json.loads((tmp_path / "timed/metrics.json").read_text())["pretraining.seconds"] > 0

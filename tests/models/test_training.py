@@ -23,7 +23,7 @@ from models.data.batches import batches
 from models.data.prepared import open_prepared
 from models.data.spec import DataError
 from models.evaluation import evaluate, network_scorer
-from models.networks.config import DinConfig, DqmConfig
+from models.networks.config import DinConfig, DqmConfig, QscoreConfig
 from models.networks.network import Network
 from models.networks.registry import build
 from models.training import StopRequest, TrainingError, average, hide, train
@@ -44,7 +44,7 @@ EVERYTHING: dict[str, Any] = {
 
 def run(market: Market, folder: Path, config: TrainConfig, seed: int = 1) -> Network:
     folder.mkdir(parents=True, exist_ok=True)
-    assert isinstance(config.model, DinConfig | DqmConfig)
+    assert not isinstance(config.model, QscoreConfig)
     return train(config, config.model, market.data, folder, seed, progress=False)
 
 

@@ -2,14 +2,44 @@
 
 import torch
 
-from models.networks.config import DinConfig, DqmConfig, GwenConfig, LrConfig, MlrConfig
+from models.networks.config import (
+    DeepFmConfig,
+    DinConfig,
+    DqmConfig,
+    FmConfig,
+    FnnConfig,
+    GwenConfig,
+    LrConfig,
+    MlrConfig,
+    NetworkConfig,
+    PnnConfig,
+    WideDeepConfig,
+)
 from models.networks.network import Network
-from models.networks.registry import NetworkConfig, build
+from models.networks.registry import build
 from tests.models.world import SCHEMA, shake
 
 SMALL: dict[str, NetworkConfig] = {
     "dqm": DqmConfig(kind="dqm", embedding=4, dimension=5, hidden=(8,)),
     "gwen": GwenConfig(kind="gwen", embedding=4, hidden=(8, 4), position_bias=True),
+    "fm": FmConfig(kind="fm", embedding=4, position_bias=True),
+    "wide-deep": WideDeepConfig(
+        kind="wide-deep",
+        embedding=4,
+        hidden=(8, 4),
+        crosses=(
+            ("context.tab", "ad.tags"),
+            ("clicks.tags", "ad.tags"),
+            ("ad.ad", "ad.price"),
+            ("user.city", "clicks.ad"),
+            ("user.city", "context.tab"),
+        ),
+        cross_rows=60,
+    ),
+    "fnn": FnnConfig(kind="fnn", embedding=4, hidden=(8, 4)),
+    "pnn-inner": PnnConfig(kind="pnn", embedding=4, hidden=(8, 4), products="inner", position_bias=True),
+    "pnn-outer": PnnConfig(kind="pnn", embedding=4, hidden=(8,), products="outer"),
+    "deepfm": DeepFmConfig(kind="deepfm", embedding=4, hidden=(8, 4)),
     "din": DinConfig(kind="din", embedding=4, attention_hidden=(6, 3), hidden=(8, 4), position_bias=True),
     "din-softmax": DinConfig(kind="din", embedding=4, attention="softmax", attention_hidden=(6, 3), hidden=(8, 4)),
     "lr": LrConfig(kind="lr", position_bias=True),
