@@ -14,6 +14,7 @@ BENCHES = {
     "cascade": ("benchmarks.cascade", "the whole funnel over 10^6 and 10^7 ads, in process"),
     "features": ("benchmarks.features", "what it costs to know a user, with and without Redis"),
     "memory": ("benchmarks.memory", "memory of 4 worker processes against that of one"),
+    "daily": ("benchmarks.daily", "training day by day, from scratch and continued: AUC, GAUC and time"),
     "pictures": ("benchmarks.pictures", "nothing, but draw the curves that others saved"),
     "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
     "diamond": ("benchmarks.diamond", "how MLR cuts a space that LR cannot, and draw it"),

@@ -1,4 +1,4 @@
-"""The curves of saved benchmark figures as pictures for docs/performance.md."""
+"""The curves of saved benchmark figures as pictures for docs/performance.md and docs/models.md."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from benchmarks.report import Report, Table
 
@@ -28,6 +28,9 @@ class Picture:
     """Milliseconds begin at 0 instead of having a logarithmic scale."""
     bars: bool = False
     """Points are (start, duration) of stages instead."""
+    y: str = "milliseconds"
+    days: bool = False
+    """Along x are days instead of sizes on a logarithmic scale."""
 
 
 PICTURES = (
@@ -41,6 +44,8 @@ PICTURES = (
     Picture("http-paper-p99", "http.paper.rate.p99.", "80-40 over HTTP, 99th percentile", "requests a second"),
     Picture("http-light-p50", "http.light.rate.p50.", "16-8 over HTTP, median", "requests a second"),
     Picture("http-light-p99", "http.light.rate.p99.", "16-8 over HTTP, 99th percentile", "requests a second"),
+    Picture("daily-auc", "daily.auc.", "Each day by networks of the days before", "day", y="AUC", days=True),
+    Picture("daily-seconds", "daily.seconds.", "What they cost a day", "day", y="seconds, processor time", days=True),
 )
 
 
@@ -90,17 +95,20 @@ def draw(picture: Picture, lines: Series, path: Path) -> None:
         for name, points in lines.items():
             ordered = sorted(points)
             axes.plot([x for x, _ in ordered], [y for _, y in ordered], marker="o", markersize=3, label=name)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.xaxis.set_minor_formatter("")
+        axes.set_ylabel(picture.y)
+        if picture.days:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.xaxis.set_minor_formatter("")
         if picture.from_zero:
             axes.set_ylim(0, 1.1 * max(y for points in lines.values() for _, y in points))
-        else:
+        elif picture.y != "AUC":
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("")
-        axes.set_ylabel("milliseconds")
         axes.legend(fontsize=8)
         axes.grid(visible=True, which="both", alpha=0.2)
     axes.set_title(picture.title)

@@ -3,6 +3,7 @@
 CHECKPOINT/config.json   the TrainConfig          CHECKPOINT/schema.json   the FeatureSchema it was built for
 CHECKPOINT/best.pt       state_dict of the best evaluation      (qscore: qscore.npz)
 CHECKPOINT/last.pt       network, optimiser, averages and random state, to resume after an interruption
+CHECKPOINT/vocabulary/   NAME.npy, the values of the ids, so that training can continue when the data are gone
 CHECKPOINT/metrics.json  flat numbers
 """
 
@@ -72,12 +73,28 @@ class Checkpoint:
             )
 
 
-def begin(folder: Path, config: TrainConfig, data: PreparedData, seed: int) -> None:
-    """Write what is known before the first step."""
+def begin(
+    folder: Path, config: TrainConfig, data: PreparedData, seed: int, continued: Mapping[str, str] | None = None
+) -> None:
+    """Write what is known before the first step; `continued`: what the run goes on from (models/continuing.py)."""
     folder.mkdir(parents=True, exist_ok=True)
-    head = {"config": config.model_dump(mode="json"), "data": data.prepared.fingerprint, "seed": seed}
-    write_json(folder / "config.json", head)
     (folder / "schema.json").write_text(data.schema.model_dump_json(indent=1))
+    (folder / "vocabulary").mkdir(exist_ok=True)
+    for name, vocabulary in data.vocabularies.items():
+        temporary = folder / "vocabulary.tmp.npy"
+        vocabulary.save(temporary)
+        temporary.replace(folder / "vocabulary" / f"{name}.npy")  # one that is mapped elsewhere stays whole there
+    write_json(folder / "config.json", {**run_of(config, data, continued), "seed": seed})
+
+
+def run_of(config: TrainConfig, data: PreparedData, continued: Mapping[str, str] | None) -> dict[str, Any]:
+    """What tells a run apart from others in its folder."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "data": data.prepared.fingerprint,
+        "since": data.since,
+        "continued": None if continued is None else dict(continued),
+    }
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -5,14 +5,17 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from models.checkpoint import begin, open_checkpoint, write_json
+from models.checkpoint import Checkpoint, begin, open_checkpoint, run_of, write_json
 from models.config import ConfigError, TrainConfig, read_config, read_dataset
-from models.data.batches import count
+from models.continuing import base_of, identity, require_continuable
+from models.data.batches import count, recent
 from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
 from models.data.spec import DataError
@@ -64,11 +67,38 @@ def parser() -> argparse.ArgumentParser:
         default=Path("artifacts/data"),
         help="where prepared data are kept (default artifacts/data)",
     )
+    p.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="folder of a finished run: start from its weights and its optimiser's moments; new values get ids",
+    )
+    p.add_argument(
+        "--since",
+        type=log_time,
+        metavar="TIME",
+        help="train on rows of the training split at this time or later only: in the log's own times, or, where those "
+        "are Unix milliseconds, a date such as 2022-04-30 (UTC) or 2022-04-30T00:00+08:00",
+    )
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
     p.add_argument("--fresh", action="store_true", help="forget an earlier run of the same name and seed")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics as flat JSON")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     return p
+
+
+def log_time(text: str) -> int:
+    """What --since is read with: an integer as it is, a date or date and time in Unix milliseconds."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an integer nor a date such as 2022-04-30") from None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
 
 
 def main(argv: list[str]) -> int:
@@ -86,13 +116,21 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = read_config(options.config)
         spec = read_dataset(options.config, config, options.data)
-        data = ensure_prepared(spec, options.data, options.prepared, progress=not options.quiet)
+        folders = {seed: options.out / f"{config.name}-seed{seed}" for seed in options.seed}
+        earlier = None if options.continue_from is None else open_checkpoint(options.continue_from)
+        if earlier is not None:
+            require_continuable(config, earlier, list(folders.values()))
+        if options.since is not None and isinstance(config.model, QscoreConfig):
+            raise ConfigError(f"--since {options.since}: a Qscore counts the whole training split")
+        base = None if earlier is None else base_of(earlier)
+        data = ensure_prepared(spec, options.data, options.prepared, progress=not options.quiet, base=base)
+        if options.since is not None:
+            data = recent(data, options.since)
         runs = []
-        for seed in options.seed:
-            folder = options.out / f"{config.name}-seed{seed}"
+        for seed, folder in folders.items():
             if options.fresh and folder.exists():
                 shutil.rmtree(folder)
-            runs.append(train_one(config, data, folder, seed, progress=not options.quiet))
+            runs.append(train_one(config, data, folder, seed, progress=not options.quiet, earlier=earlier))
             print(f"{folder}\n{table(runs[-1])}")
     except (ConfigError, DataError, TrainingError) as error:
         print(f"adrank train: {error}", file=sys.stderr)
@@ -108,16 +146,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def train_one(config: TrainConfig, data: PreparedData, folder: Path, seed: int, *, progress: bool) -> dict[str, float]:
-    """Train (or continue, or take up the finished run in `folder`) and return its flat metrics."""
+def train_one(
+    config: TrainConfig,
+    data: PreparedData,
+    folder: Path,
+    seed: int,
+    *,
+    progress: bool,
+    earlier: Checkpoint | None = None,
+) -> dict[str, float]:
+    """Train (or continue, or take up the finished run in `folder`) and return its flat metrics.
+
+    `earlier`: the checkpoint to start from, on which `data` was prepared.
+    """
     finished = folder / "metrics.json"
+    continued = identity(config, earlier)
     if (folder / "config.json").exists():
-        require_same_run(config, data, folder)
+        require_same_run(config, data, folder, continued)
         if finished.exists():
             return dict(open_checkpoint(folder).metrics)
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} holds something else than a run; --fresh removes it, or choose another --out")
-    begin(folder, config, data, seed)
+    begin(folder, config, data, seed, continued)
     metrics: dict[str, float] = {}
     score: Scorer
     if isinstance(config.model, QscoreConfig):
@@ -126,7 +176,7 @@ def train_one(config: TrainConfig, data: PreparedData, folder: Path, seed: int, 
         metrics |= {"qscore.mean": qscore.mean, "qscore.strength": qscore.strength}
         score = table_scorer(qscore.scores)
     else:
-        network = train(config, config.model, data, folder, seed, progress=progress)
+        network = train(config, config.model, data, folder, seed, progress=progress, earlier=earlier)
         log = torch.load(folder / "last.pt", weights_only=True)["progress"]
         metrics |= {"train.samples_per_s": log["samples"] / max(log["seconds"], 1e-9), "train.seconds": log["seconds"]}
         if (folder / "fm/last.pt").exists():
@@ -141,15 +191,25 @@ def train_one(config: TrainConfig, data: PreparedData, folder: Path, seed: int, 
     return metrics
 
 
-def require_same_run(config: TrainConfig, data: PreparedData, folder: Path) -> None:
-    """ConfigError when `folder` holds a run of another configuration or of other data."""
+def require_same_run(
+    config: TrainConfig, data: PreparedData, folder: Path, continued: Mapping[str, str] | None = None
+) -> None:
+    """ConfigError when `folder` holds a run of another configuration, of other data, or with another start."""
+    wanted = run_of(config, data, continued)
     try:
         head = json.loads((folder / "config.json").read_text())
-        same = head["config"] == config.model_dump(mode="json") and head["data"] == data.prepared.fingerprint
-    except (ValueError, KeyError, TypeError) as error:
+        # Runs of versions that could not continue have no such keys: they had all rows, and started from nothing.
+        found = {key: head[key] if key in ("config", "data") else head.get(key) for key in wanted}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder / 'config.json'}: cannot be read: {error}; --fresh starts over") from error
-    if not same:
+    if found["config"] != wanted["config"] or found["data"] != wanted["data"]:
         raise ConfigError(f"{folder} holds a run with another configuration or other data; --fresh starts over")
+    if found["since"] != wanted["since"]:
+        raise ConfigError(
+            f"{folder} holds a run since {found['since']}, asked for is {wanted['since']}; --fresh starts over"
+        )
+    if found["continued"] != wanted["continued"]:
+        raise ConfigError(f"{folder} holds a run that started from another checkpoint, or none; --fresh starts over")
 
 
 def summarise(runs: list[dict[str, float]]) -> dict[str, float]:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bundle.schema import FIRST_KNOWN, UNKNOWN
-from models.checkpoint import first_line, save_state
+from models.checkpoint import Checkpoint, first_line, save_state
 from models.config import TrainConfig, TrainingConfig
+from models.continuing import continue_moments, continue_network
 from models.data.batches import Batch, batches, count
 from models.data.prepared import PreparedData
 from models.embedding_l2 import EmbeddingL2
@@ -56,18 +57,29 @@ class Progress:
 
 
 def train(
-    config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, *, progress: bool = True
+    config: TrainConfig,
+    model: NetworkConfig,
+    data: PreparedData,
+    folder: Path,
+    seed: int,
+    *,
+    progress: bool = True,
+    earlier: Checkpoint | None = None,
 ) -> Network:
     """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt.
 
-    Continues from folder/last.pt when there is one. DataError before anything is done when a split is empty.
+    Continues from folder/last.pt when there is one. A new run starts from the weights and moments of `earlier` where
+    it is given (models/continuing.py); `data` must then be prepared on it. DataError before anything is done when a
+    split is empty.
     """
     for split in ("train", "valid"):
         data.parts(split)
-    machine = train_machine(config, model, data, folder / "fm", seed, progress=progress)
+    machine = None
+    if earlier is None:
+        machine = train_machine(config, model, data, folder / "fm", seed, progress=progress)
     torch.manual_seed(seed)
     with StopRequest() as stop:
-        run = _Run(config, model, data, folder, seed, progress, stop, machine)
+        run = _Run(config, model, data, folder, seed, progress, stop, machine, earlier)
         run.resume()
         while run.progress.epoch < config.training.epochs and run.progress.stale < config.training.patience:
             run.epoch()
@@ -118,7 +130,7 @@ class _Run:
 
     def __init__(
         self, config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, progress: bool,
-        stop: "StopRequest", machine: Network | None,
+        stop: "StopRequest", machine: Network | None, earlier: Checkpoint | None,
     ) -> None:  # fmt: skip
         self.settings: TrainingConfig = config.training
         self.stop = stop
@@ -126,9 +138,10 @@ class _Run:
         self.name = config.name
         self.network = build(model, data.schema)
         self.network.prepare(data)
+        moved = continue_network(self.network, data, earlier) if earlier is not None else {}
         if machine is not None:
             take_over(self.network, machine)
-        elif self.settings.pretraining is not None:
+        elif self.settings.pretraining is not None and earlier is None:
             pretrain(self.network, data, self.settings.pretraining)
         self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None
         tables = [module.weight for module in self.network.modules() if isinstance(module, Arena)]
@@ -140,6 +153,8 @@ class _Run:
             ],
             lr=self.settings.learning_rate,
         )
+        if earlier is not None:
+            continue_moments(self.optimizer, self.network, earlier, moved)
         self.l2 = EmbeddingL2(self.network, data, self.settings.embedding_l2) if self.settings.embedding_l2 else None
         self.steps = sum(1 for _ in batches(data, "train", self.settings.batch_size, self._order(0)))
         self.evaluate_at = {

@@ -5,7 +5,7 @@ Memory is bounded by one part file; its requests are shuffled, and the order of 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bundle.schema import HistorySpec, Side
 from models.data.prepared import PreparedData
+from models.data.spec import DataError
 
 Lists = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """Flat values and the offsets of each row's list in them."""
@@ -59,6 +60,7 @@ class _Part:
     """One Parquet file in memory."""
 
     users: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
     matrices: dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]]
     histories: dict[str, Lists]
     ads: Lists
@@ -68,14 +70,31 @@ class _Part:
 
 
 def count(data: PreparedData, split: str) -> int:
-    """Impressions in a split."""
-    return data.prepared.splits[split].impressions
+    """Impressions in a split, those before `data.since` left out."""
+    if data.since is None or split != "train":
+        return data.prepared.splits[split].impressions
+    total = 0
+    for path in data.parts(split):
+        table = pq.read_table(path, columns=["time", "ads"])
+        lengths = np.diff(_lists(table, "ads")[1])
+        total += int(lengths[table["time"].to_numpy() >= data.since].sum())
+    return total
+
+
+def recent(data: PreparedData, since: int | float) -> PreparedData:
+    """The data with a training split that begins at `since`. DataError when nothing is left of it."""
+    found = replace(data, since=since)
+    if not count(found, "train"):
+        last = max(pq.read_table(path, columns=["time"])["time"].to_numpy().max() for path in data.parts("train"))
+        raise DataError(f"{data.folder}: no training row is at {since} or later, the last is at {last}")
+    return found
 
 
 def batches(data: PreparedData, split: str, size: int, seed: int | None = None) -> Iterator[Batch]:
     """All requests of a split in batches of about `size` impressions; shuffled when there is a seed.
 
-    The same seed gives the same batches in the same order.
+    The same seed gives the same batches in the same order. Of the training split, what is before `data.since` is left
+    out.
     """
     parts = data.parts(split)
     generator = np.random.default_rng(seed) if seed is not None else None
@@ -83,6 +102,10 @@ def batches(data: PreparedData, split: str, size: int, seed: int | None = None) 
     for index in order:
         part = _read(parts[index], data)
         requests = np.arange(len(part.users))
+        if data.since is not None and split == "train":
+            requests = np.flatnonzero(part.times >= data.since)
+            if not len(requests):
+                continue
         if generator:
             requests = generator.permutation(requests)
         ends = np.cumsum(np.diff(part.ads[1])[requests])
@@ -102,6 +125,7 @@ def _read(path: Path, data: PreparedData) -> _Part:
     }
     return _Part(
         users=table["user"].to_numpy(),
+        times=table["time"].to_numpy(),
         matrices=matrices,
         histories={h.name: _lists(table, f"history_{h.name}") for h in data.schema.histories},
         ads=_lists(table, "ads"),

@@ -1,6 +1,7 @@
 """Rules of a dataset description that span several of its entries."""
 
 from collections import Counter
+from itertools import pairwise
 
 from bundle.schema import Kind
 from models.data.spec import DataError, DatasetSpec, HistoryColumn
@@ -18,6 +19,16 @@ def check_description(spec: DatasetSpec) -> None:
     _check_features(spec)
     _check_histories(spec)
     _check_targeting(spec)
+    _check_split(spec)
+
+
+def _check_split(spec: DatasetSpec) -> None:
+    """Training, validation, test and the end must follow each other in time."""
+    bounds = [(name, getattr(spec.split, name)) for name in ("valid_from", "test_from", "until")]
+    given = [(name, bound) for name, bound in bounds if bound is not None]
+    for (earlier, first), (later, second) in pairwise(given):
+        if first >= second:
+            raise DataError(f"{spec.name}: split.{earlier} {first} is not before split.{later} {second}")
 
 
 def _check_features(spec: DatasetSpec) -> None:

@@ -104,6 +104,7 @@ class Gathered:
         for name, rows in zip(SPLITS, self.rows, strict=True):
             if asked[name] and not rows:
                 from_ = f" (split.{name}_from is {firsts[name]})" if name in firsts else ""
+                from_ += f" (split.until is {spec.split.until})" if spec.split.until is not None else ""
                 raise DataError(
                     f"{file}: split {name!r} is empty{from_}; rows: {dict(zip(SPLITS, self.rows, strict=True))}"
                 )

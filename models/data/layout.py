@@ -130,11 +130,8 @@ def lay_out(spec: DatasetSpec, raw: Raw) -> Layout:
     """Check the description against the source; DataError names the file, the column and the value."""
     check_description(spec)
     comes_split = SPLIT in raw.log.columns
-    times = (spec.split.valid_from, spec.split.test_from)
-    if comes_split and times != (None, None):
+    if comes_split and spec.split.by_time:
         raise DataError(f"{raw.log.file}: has a column {SPLIT!r}, and the description gives split times too: drop one")
-    if None not in times and times[0] >= times[1]:  # type: ignore[operator]
-        raise DataError(f"{spec.name}: split.valid_from {times[0]} is not before split.test_from {times[1]}")
     for history in spec.histories:
         if history.source == "behaviours" and raw.behaviours is None:
             raise DataError(f"{spec.name}: history {history.name!r} needs a behaviour log, and there is none")

@@ -44,10 +44,11 @@ def partition_log(layout: Layout, folder: Path, partitions: int, *, progress: bo
         for chunk in log.chunks():
             frame = layout.normalise(chunk, row)
             _same_types(types, frame, chunk.file)
-            gathered.add(frame)
-            dealer.deal(frame.select(pl.exclude("^[ft]:.*$", "^bid$")))
             row += len(frame)
             bar.update(len(frame))
+            frame = _ended(layout, frame)
+            gathered.add(frame)
+            dealer.deal(frame.select(pl.exclude("^[ft]:.*$", "^bid$")))
     gathered.check_splits()
     gathered.check_ads()
     if layout.behaviour_histories and layout.raw.behaviours is not None:
@@ -57,11 +58,18 @@ def partition_log(layout: Layout, folder: Path, partitions: int, *, progress: bo
             for chunk in stream.chunks():
                 frame = layout.normalise_behaviours(chunk, row)
                 _same_types(types, frame, chunk.file)
-                gathered.add_behaviours(frame)
-                dealer.deal(frame)
                 row += len(frame)
                 bar.update(len(frame))
+                frame = _ended(layout, frame)
+                gathered.add_behaviours(frame)
+                dealer.deal(frame)
     return gathered
+
+
+def _ended(layout: Layout, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows before the description's end. They keep their numbers in the whole log."""
+    until = layout.spec.split.until
+    return frame if until is None else frame.filter(pl.col("time") < until)
 
 
 def _bar(rows: int, what: str, progress: bool) -> "tqdm[Never]":

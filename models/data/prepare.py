@@ -3,7 +3,7 @@
 read      a reader opens the source                                   readers/
 check     every column is where the description says                  layout.py, description.py
 deal      one pass: validate, count, deal out by user                 partition.py, gathering.py, counting.py
-fit       vocabularies, bucket edges, schema, from training only      fit.py
+fit       vocabularies, bucket edges, schema, from training only      fit.py, base.py
 write     catalogue; then requests and packed users by partition      catalogue.py, requests.py, records.py
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from models.data.base import Base
 from models.data.catalogue import write_catalogue
 from models.data.fit import fit
 from models.data.layout import lay_out
@@ -39,27 +40,37 @@ READERS: dict[str, Reader] = {
 }
 
 
-def fingerprint(spec: DatasetSpec, data: Path) -> str:
-    """Hash of the description and of the source files' names, sizes and times. DataError when a file is missing."""
+def fingerprint(spec: DatasetSpec, data: Path, base: Base | None = None) -> str:
+    """Hash of the description, of the source files' names, sizes and times, and of the base's features.
+
+    What was added to descriptions later is left out where it is not given. DataError when a file is missing.
+    """
     stats = [(path.relative_to(data).as_posix(), path.stat()) for path in READERS[spec.source].files(spec, data)]
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     described = spec.model_dump(mode="json", exclude=None if spec.targeting else {"targeting"})
-    return hashlib.sha256(json.dumps([FORMAT, described, files]).encode()).hexdigest()
+    if spec.split.until is None:
+        del described["split"]["until"]
+    on = [] if base is None else [base.digest()]
+    return hashlib.sha256(json.dumps([FORMAT, described, files, *on]).encode()).hexdigest()
 
 
 def ensure_prepared(
-    spec: DatasetSpec, data: Path, root: Path = Path("artifacts/data"), progress: bool = True
+    spec: DatasetSpec,
+    data: Path,
+    root: Path = Path("artifacts/data"),
+    progress: bool = True,
+    base: Base | None = None,
 ) -> PreparedData:
-    """The dataset under `root`, prepared now unless the same description and files were prepared before."""
-    out = prepared_folder(spec, data, root)
+    """The dataset under `root`, prepared now unless the same description and files were prepared before on `base`."""
+    out = prepared_folder(spec, data, root, base)
     if (out / "schema.json").exists():
         return open_prepared(out)
-    return prepare(spec, data, out, progress=progress)
+    return prepare(spec, data, out, progress=progress, base=base)
 
 
-def prepared_folder(spec: DatasetSpec, data: Path, root: Path) -> Path:
+def prepared_folder(spec: DatasetSpec, data: Path, root: Path, base: Base | None = None) -> Path:
     """Where `ensure_prepared` keeps it."""
-    return root / f"{spec.name}-{fingerprint(spec, data)[:12]}"
+    return root / f"{spec.name}-{fingerprint(spec, data, base)[:12]}"
 
 
 def prepare(
@@ -71,12 +82,14 @@ def prepare(
     progress: bool = True,
     force: bool = False,
     chunk_rows: int = CHUNK_ROWS,
+    base: Base | None = None,
 ) -> PreparedData:
     """Prepare the source in folder `data` as `out`, which appears only when complete.
 
     The log is read in pieces of at most `chunk_rows` rows and dealt out by user to `partitions` temporary files (None:
     as many as keep each near a million rows), so memory does not grow with the log. An existing `out` is refused
-    unless `force`. DataError says what is wrong with the description or the data.
+    unless `force`. On a `base`, values keep their meaning: its edges and scales stay, its vocabularies grow. DataError
+    says what is wrong with the description or the data.
     """
     if out.exists() and not force:
         raise DataError(f"{out}: exists already; remove it, or use --force")
@@ -84,11 +97,13 @@ def prepare(
         raise DataError(f"{out}: is no prepared dataset, and is not replaced")
     if partitions is not None and partitions < 1:
         raise DataError(f"partitions is {partitions}, at least 1 is needed")
-    identity = fingerprint(spec, data)
+    if base is not None:
+        base.check(spec)
+    identity = fingerprint(spec, data, base)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        _build(building, spec, data, identity, partitions, progress, chunk_rows)
+        _build(building, spec, data, identity, partitions, progress, chunk_rows, base)
         building.chmod(0o755)
         opened = open_prepared(building)  # what could not be read back never gets its name
         _publish(building, out)
@@ -99,8 +114,9 @@ def prepare(
 
 
 def _build(
-    folder: Path, spec: DatasetSpec, data: Path, identity: str, partitions: int | None, progress: bool, chunk_rows: int
-) -> None:
+    folder: Path, spec: DatasetSpec, data: Path, identity: str, partitions: int | None, progress: bool, chunk_rows: int,
+    base: Base | None,
+) -> None:  # fmt: skip
     layout = lay_out(spec, READERS[spec.source].open(spec, data, chunk_rows))
     count = partitions or partitions_for(layout)
     scratch = folder / "scratch"
@@ -108,6 +124,8 @@ def _build(
         (folder / name).mkdir()
     gathered = partition_log(layout, scratch, count, progress=progress)
     fitted = fit(layout, gathered)
+    if base is not None:
+        fitted = base.extended(fitted)
     for name, vocabulary in fitted.encoder.vocabularies.items():
         vocabulary.save(folder / "vocabulary" / f"{name}.npy")
     write_catalogue(folder, spec, fitted)

@@ -55,7 +55,8 @@ class Prepared(Frozen):
     """Number of distinct users over all splits."""
     splits: dict[str, SplitSize]
     fingerprint: str
-    """Hash of the description and the source files' names, sizes and times: if it differs, data is prepared anew."""
+    """Hash of the description, the source files' names, sizes and times, and the base: if it differs, data is prepared
+    anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class PreparedData:
     prepared: Prepared
     ads: PreparedAds
     vocabularies: dict[str, Vocabulary]
+    since: int | float | None = None
+    """Of the training split, only requests at this time or later are read (`batches.recent` sets it). None: all."""
 
     @property
     def schema(self) -> FeatureSchema:

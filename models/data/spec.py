@@ -81,6 +81,13 @@ class SplitSpec(Frozen):
     """First time of the validation split."""
     test_from: int | float | None = None
     """First time of the test split."""
+    until: int | float | None = None
+    """Rows at this time or later are left out, whichever way the source is split."""
+
+    @property
+    def by_time(self) -> bool:
+        """Whether rows are dealt by their times, and not as the source comes split."""
+        return self.valid_from is not None or self.test_from is not None
 
 
 class DatasetSpec(Frozen):

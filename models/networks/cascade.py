@@ -20,6 +20,8 @@ from models.qscore import fit_strength
 class Cascade(nn.Module):
     """Counts by the id of the ad's key. They are buffers: saved with the weights and exported with the graph."""
 
+    continuing = "counted"
+    """Training that goes on counts anew (models/continuing.py)."""
     clicks: Tensor
     shown: Tensor
     rate: Tensor

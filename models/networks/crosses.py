@@ -62,6 +62,9 @@ def place_of(schema: FeatureSchema, name: str) -> Place:
 class Crosses(nn.Module):
     """Σ of the weights of all crosses, each in its own range of one table. Weights start at 0."""
 
+    continuing = "by id"
+    """Training cannot go on from another vocabulary: a pair's row depends on the ids (models/continuing.py)."""
+
     def __init__(self, schema: FeatureSchema, pairs: tuple[tuple[str, str], ...], rows: int) -> None:
         """`rows`: at most so many for a cross. ConfigError when a field is not there."""
         super().__init__()

@@ -26,10 +26,14 @@ class Arena(nn.Module):
         super().__init__()
         self.dimension, self.shared = dimension, shared
         self.starts: dict[str, int] = {}
+        self.fields: dict[str, FieldSpec] = {}
+        """By table: one of the fields whose ids its rows are."""
         rows = 1
         for place, field in places(schema):
-            if self.table(place, field) not in self.starts:
-                self.starts[self.table(place, field)] = rows - 1  # id 1 of the table is arena row `rows`
+            table = self.table(place, field)
+            if table not in self.starts:
+                self.starts[table] = rows - 1  # id 1 of the table is arena row `rows`
+                self.fields[table] = field
                 rows += field.size - 1
         self.weight = nn.Parameter(torch.empty(rows, dimension))
         nn.init.normal_(self.weight, std=std)

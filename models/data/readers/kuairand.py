@@ -11,7 +11,7 @@ import polars as pl
 
 from models.data.readers.files import need_columns, require, stream, table
 from models.data.readers.raw import SPLIT, Chunk, Raw, Reader, Stream, wanted
-from models.data.spec import DataError, DatasetSpec
+from models.data.spec import DatasetSpec
 
 SPLITS = ("train", "valid", "test")
 
@@ -25,9 +25,10 @@ def files(spec: DatasetSpec, data: Path) -> list[Path]:
 
 
 def open_source(spec: DatasetSpec, data: Path, chunk_rows: int) -> Raw:
-    """The three splits one after the other, users with their history lists, and videos as the ads."""
-    if spec.split.valid_from is not None or spec.split.test_from is not None:
-        raise DataError(f"{spec.name}: KuaiRand comes split, `split` must not be given")
+    """The three splits one after the other, users with their history lists, and videos as the ads.
+
+    A description that gives split times has them instead of the source's own splits.
+    """
     columns = wanted(spec, users_in_log=False, ads_in_log=False)
     splits = {split: stream([data / f"impressions_{split}.parquet"], columns, chunk_rows) for split in SPLITS}
     users = table([data / "users.parquet"])
@@ -38,7 +39,11 @@ def open_source(spec: DatasetSpec, data: Path, chunk_rows: int) -> Raw:
         users = replace(users, frame=users.frame.join(listed, on=spec.user, how="full", coalesce=True))
     first = splits["train"]
     rows = sum(part.rows for part in splits.values())
-    log = Stream("impressions_*.parquet", (*first.columns, SPLIT), rows, lambda: _labelled(splits))
+    name = "impressions_*.parquet"
+    if spec.split.by_time:
+        log = Stream(name, first.columns, rows, lambda: (chunk for part in splits.values() for chunk in part.chunks()))
+    else:
+        log = Stream(name, (*first.columns, SPLIT), rows, lambda: _labelled(splits))
     return Raw(log, users, table([data / "videos.parquet"]))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.data.prepare import prepare
 from models.data.readers import kuairand
-from models.data.spec import DataError, DatasetSpec, read_spec
+from models.data.spec import DataError, DatasetSpec, SplitSpec, read_spec
 from tests.models.data import decoded
 
 CONFIGS = Path(__file__).parents[4] / "models/configs/data"
@@ -149,10 +149,25 @@ def test_histories_are_read_only_where_used(source: Path) -> None:
     assert len(kuairand.files(without, source)) == 5
 
 
-def test_split_times_are_refused(source: Path) -> None:
-    wrong = spec("kuairand").model_copy(update={"split": spec("kuairand").split.model_copy(update={"test_from": 5})})
-    with pytest.raises(DataError, match="comes split"):
-        kuairand.open_source(wrong, source, 100)
+def times_of(source: Path, out: Path, **split: int) -> dict[str, list[int]]:
+    described = spec("kuairand").model_copy(update={"split": SplitSpec(**split)})
+    data = prepare(described, source, out, progress=False)
+    return {name: [r["time"] for r in decoded.requests(data, name)] for name in ("train", "valid", "test")}
+
+
+def test_split_times_stand_in_for_the_sources_own_splits(source: Path, tmp_path: Path) -> None:
+    assert times_of(source, tmp_path / "two", valid_from=115, test_from=130) == {
+        "train": [100, 110],
+        "valid": [115, 120],
+        "test": [130, 140, 150],
+    }
+    found = times_of(source, tmp_path / "one", valid_from=120, until=150)
+    assert found == {"train": [100, 110, 115], "valid": [120, 130, 140], "test": []}
+
+
+def test_an_end_leaves_the_sources_own_splits(source: Path, tmp_path: Path) -> None:
+    found = times_of(source, tmp_path / "out", until=150)
+    assert found == {"train": [100, 110, 120], "valid": [115, 130], "test": [140]}
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the KuaiRand cut is not at ../shared/data/kuairand")
