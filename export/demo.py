@@ -1,6 +1,6 @@
 """`adrank demo`: the whole offline path on simulated data, from a marketplace to a bundle that can be served.
 
-marketplace -> prepare -> train Qscore, DQM, DIN -> export
+marketplace -> prepare -> train Qscore, DQM, a light DIN by Rocket Launching -> export
 """
 
 import argparse
@@ -24,7 +24,8 @@ from models.train import table, train_one
 from models.training import TrainingError
 
 CONFIGS = Path(__file__).parent.parent / "models/configs"
-MODELS = ("qscore", "dqm", "din")
+MODELS = ("qscore", "dqm", "rocket")
+"""Configurations models/configs/marketplace-*.yaml. The light DIN of the rocket is served; its booster stays behind."""
 SIZES = FunnelSettings(retrieval=3_000, qscore=1_000, prerank=300)
 """For a catalogue of 5,000 ads: every stage of the funnel has something to leave out."""
 
@@ -33,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         "adrank demo",
-        description="Simulate a marketplace, train Qscore, DQM and DIN on its log, and export the demo bundle. "
+        description="Simulate a marketplace, train Qscore, DQM and, by Rocket Launching, a light DIN on its log, and "
+        "export the demo bundle. "
         "Everything in it is simulated; the truth is known, so the best possible AUC is printed beside the models'.",
     )
     p.add_argument(
@@ -109,6 +111,6 @@ def build(out: Path, bundle_id: str, spec: MarketplaceSpec, *, progress: bool = 
         metrics = train_one(config, data, folders[kind], spec.seed, progress=progress)
         if progress:
             print(f"{kind}\n{table(metrics)}")
-    trained = Trained(data, *(open_checkpoint(folders[kind]) for kind in ("din", "dqm", "qscore")))
+    trained = Trained(data, *(open_checkpoint(folders[kind]) for kind in ("rocket", "dqm", "qscore")))
     folder, _ = assemble(trained, target.parent, bundle_id, SIZES)
     return folder

@@ -1,7 +1,7 @@
 """What training leaves on disk, without pickled code: weights, configuration, schema and metrics.
 
 CHECKPOINT/config.json   the TrainConfig          CHECKPOINT/schema.json   the FeatureSchema it was built for
-CHECKPOINT/best.pt       state_dict of the best evaluation      (qscore: qscore.npz)
+CHECKPOINT/best.pt       state_dict of the best evaluation      (qscore: qscore.npz; a rocket's booster: booster.pt)
 CHECKPOINT/last.pt       network, optimiser, averages and random state, to resume after an interruption
 CHECKPOINT/vocabulary/   NAME.npy, the values of the ids, so that training can continue when the data are gone
 CHECKPOINT/metrics.json  flat numbers

@@ -1,13 +1,13 @@
 """One YAML -> one frozen configuration. Unknown keys are refused; every field says what it is."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bundle.schema import Frozen
 from models.data.spec import DataError, DatasetSpec, describe, read_spec, read_yaml
-from models.networks.config import LinearConfig, ModelConfig
+from models.networks.config import EmbeddedConfig, LinearConfig, ModelConfig, QscoreConfig
 
 
 class ConfigError(Exception):
@@ -64,6 +64,29 @@ class TrainingConfig(Frozen):
     """Largest norm of the gradient."""
 
 
+class RocketConfig(Frozen):
+    """Rocket Launching (models/rocket.py): `model` is the light net, trained beside a booster that it learns from."""
+
+    booster: ModelConfig
+    """The network that helps in training and is never served."""
+    hint: float = Field(default=0.3, ge=0)
+    """λ, the weight of the hint in the loss."""
+    share: bool = True
+    """Both read one arena of embeddings."""
+    block: bool = True
+    """The gradient of the hint stops before the booster."""
+    method: Literal["hint", "kd"] = "hint"
+    """hint: squared difference of the logits. kd: knowledge distillation, probabilities softened by `temperature`."""
+    temperature: float = Field(default=1.0, gt=0)
+    """T of `kd`."""
+
+    @model_validator(mode="after")
+    def _temperature_is_of_kd(self) -> Self:
+        if self.method != "kd" and self.temperature != 1.0:
+            raise ValueError(f"temperature is of method kd, it is {self.temperature:g} and method is {self.method}")
+        return self
+
+
 class TrainConfig(Frozen):
     """Everything `adrank train` needs beside the data's place and the seed."""
 
@@ -72,6 +95,26 @@ class TrainConfig(Frozen):
     """Path of the dataset's YAML, relative to this file or, where it is not there, to the folder of the raw data."""
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
+    rocket: RocketConfig | None = None
+    """A booster, from which `model` learns."""
+
+    @field_validator("rocket")
+    @classmethod
+    def _two_networks_that_fit(cls, rocket: RocketConfig | None, info: ValidationInfo) -> RocketConfig | None:
+        if rocket is None or "model" not in info.data:  # a wrong model is named by its own error
+            return rocket
+        dimensions = {}
+        for place, each in (("model", info.data["model"]), ("rocket.booster", rocket.booster)):
+            if isinstance(each, QscoreConfig):
+                raise ValueError(f"{place} must be a network, a qscore is a table")
+            if rocket.share and not isinstance(each, EmbeddedConfig):
+                raise ValueError(f"{place}, a {each.kind}, has no embedding to share; share: false trains it without")
+            if isinstance(each, EmbeddedConfig):
+                dimensions[place] = each.embedding
+        if rocket.share and len(set(dimensions.values())) > 1:
+            said = ", ".join(f"{place}.embedding is {dimension}" for place, dimension in dimensions.items())
+            raise ValueError(f"embeddings are shared, so both networks need one dimension: {said}")
+        return rocket
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainConfig":

@@ -76,6 +76,8 @@ def require_continuable(config: TrainConfig, earlier: Checkpoint, folders: Seque
     for out in folders:
         if out.resolve() == earlier.folder.resolve():
             raise ConfigError(f"{out} is the checkpoint to continue from, and would be replaced; choose another --out")
+    if config.rocket is not None:
+        raise ConfigError("a rocket starts anew: moments of its booster are not continued; leave out --continue-from")
     kind, before = config.model.kind, earlier.config.model.kind
     if kind not in (before, "qscore"):
         raise ConfigError(f"model.kind is {kind!r}, {earlier.folder} is a {before!r}")

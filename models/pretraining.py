@@ -47,7 +47,9 @@ def machine_before(config: TrainConfig, model: NetworkConfig) -> TrainConfig | N
         position_bias=model.position_bias,
     )
     training = config.training.model_copy(update={"epochs": settings.fm_epochs, "pretraining": from_history})
-    return config.model_copy(update={"name": f"{config.name}-fm", "model": machine, "training": training})
+    return config.model_copy(
+        update={"name": f"{config.name}-fm", "model": machine, "training": training, "rocket": None}
+    )
 
 
 def take_over(network: Network, machine: Network) -> None:

@@ -21,9 +21,12 @@ from models.data.prepared import PreparedData
 from models.data.spec import DataError
 from models.evaluation import Scorer, evaluate, network_scorer, table_scorer
 from models.networks.config import QscoreConfig
+from models.networks.cost import cost_of
+from models.networks.network import Network
 from models.networks.registry import parameters
 from models.numerics import at_least, computing
 from models.qscore import fit_qscore
+from models.rocket import read_booster
 from models.training import TrainingError, train
 
 SHOWN = ("auc", "gauc", "logloss", "calibration", "best_auc")
@@ -169,12 +172,12 @@ def train_one(
         raise ConfigError(f"{folder} holds something else than a run; --fresh removes it, or choose another --out")
     begin(folder, config, data, seed, continued)
     metrics: dict[str, float] = {}
-    score: Scorer
+    scores: dict[str, Scorer]
     if isinstance(config.model, QscoreConfig):
         qscore = fit_qscore(config.model, data)
         np.savez(folder / "qscore.npz", scores=qscore.scores, mean=qscore.mean, strength=qscore.strength)
         metrics |= {"qscore.mean": qscore.mean, "qscore.strength": qscore.strength}
-        score = table_scorer(qscore.scores)
+        scores = {"": table_scorer(qscore.scores)}
     else:
         network = train(config, config.model, data, folder, seed, progress=progress, earlier=earlier)
         log = torch.load(folder / "last.pt", weights_only=True)["progress"]
@@ -182,13 +185,28 @@ def train_one(
         if (folder / "fm/last.pt").exists():
             before = torch.load(folder / "fm/last.pt", weights_only=True)["progress"]
             metrics["pretraining.seconds"] = before["seconds"]
-        metrics |= {"model.parameters": parameters(network)} | network.figures()
-        score = network_scorer(network)
+        metrics |= sizes("model", network) | network.figures()
+        scores = {"": network_scorer(network)}
+        if config.rocket is not None:
+            booster = read_booster(folder, config.rocket, data.schema)
+            metrics |= sizes("booster", booster)
+            scores["booster."] = network_scorer(booster)
     for split in ("valid", "test"):
         if count(data, split):
-            metrics |= {f"{split}.{name}": value for name, value in evaluate(score, data, split).items()}
+            for whose, score in scores.items():
+                metrics |= {f"{whose}{split}.{name}": value for name, value in evaluate(score, data, split).items()}
     write_json(finished, metrics)
     return metrics
+
+
+def sizes(name: str, network: Network) -> dict[str, float]:
+    """Parameters of a network, and its multiply-adds a candidate and a request."""
+    cost = cost_of(network)
+    return {
+        f"{name}.parameters": parameters(network),
+        f"{name}.multiply_adds": cost.candidate,
+        f"{name}.multiply_adds_request": cost.request,
+    }
 
 
 def require_same_run(
@@ -200,6 +218,8 @@ def require_same_run(
         head = json.loads((folder / "config.json").read_text())
         # Runs of versions that could not continue have no such keys: they had all rows, and started from nothing.
         found = {key: head[key] if key in ("config", "data") else head.get(key) for key in wanted}
+        # As configurations, not as they are written: a key that came later has its default in an earlier run.
+        found["config"] = TrainConfig.model_validate(found["config"]).model_dump(mode="json")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder / 'config.json'}: cannot be read: {error}; --fresh starts over") from error
     if found["config"] != wanted["config"] or found["data"] != wanted["data"]:

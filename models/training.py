@@ -32,6 +32,7 @@ from models.networks.layers import Arena
 from models.networks.network import Network
 from models.networks.registry import build
 from models.pretraining import machine_before, pretrain, take_over
+from models.rocket import Rocket, files_of, launch, owners
 
 SAVE_SECONDS = 60.0
 """Progress is written at least this often."""
@@ -66,7 +67,8 @@ def train(
     progress: bool = True,
     earlier: Checkpoint | None = None,
 ) -> Network:
-    """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt.
+    """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt. A rocket's
+    booster (models/rocket.py) is saved beside it, the light net is the network.
 
     Continues from folder/last.pt when there is one. A new run starts from the weights and moments of `earlier` where
     it is given (models/continuing.py); `data` must then be prepared on it. DataError before anything is done when a
@@ -83,9 +85,9 @@ def train(
         run.resume()
         while run.progress.epoch < config.training.epochs and run.progress.stale < config.training.patience:
             run.epoch()
-    run.network.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
+    run.served.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
     write_log(folder, run.progress)
-    return run.network.eval()
+    return run.served.eval()
 
 
 def train_machine(
@@ -136,13 +138,18 @@ class _Run:
         self.stop = stop
         self.data, self.folder, self.seed, self.show = data, folder, seed, progress
         self.name = config.name
-        self.network = build(model, data.schema)
+        self.served = build(model, data.schema)
+        self.network: Network | Rocket = self.served
+        if config.rocket is not None:
+            self.network = launch(self.served, config.rocket, data.schema)
         self.network.prepare(data)
-        moved = continue_network(self.network, data, earlier) if earlier is not None else {}
-        if machine is not None:
-            take_over(self.network, machine)
-        elif self.settings.pretraining is not None and earlier is None:
-            pretrain(self.network, data, self.settings.pretraining)
+        moved = continue_network(self.served, data, earlier) if earlier is not None else {}
+        if earlier is None:
+            for each in owners(self.network):
+                if machine is not None:
+                    take_over(each, machine)
+                elif self.settings.pretraining is not None:
+                    pretrain(each, data, self.settings.pretraining)
         self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None
         tables = [module.weight for module in self.network.modules() if isinstance(module, Arena)]
         dense = [p for p in self.network.parameters() if all(p is not table for table in tables)]
@@ -154,8 +161,9 @@ class _Run:
             lr=self.settings.learning_rate,
         )
         if earlier is not None:
-            continue_moments(self.optimizer, self.network, earlier, moved)
-        self.l2 = EmbeddingL2(self.network, data, self.settings.embedding_l2) if self.settings.embedding_l2 else None
+            continue_moments(self.optimizer, self.served, earlier, moved)
+        strength = self.settings.embedding_l2
+        self.l2 = [EmbeddingL2(each, data, strength) for each in owners(self.network)] if strength else []
         self.steps = sum(1 for _ in batches(data, "train", self.settings.batch_size, self._order(0)))
         self.evaluate_at = {
             round(self.steps * (i + 1) / self.settings.evaluations) for i in range(self.settings.evaluations)
@@ -214,7 +222,7 @@ class _Run:
         if not torch.isfinite(loss):
             raise TrainingError(f"epoch {state.epoch + 1}, step {state.step + 1}: the loss is {loss.item()}")
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss + self.l2.penalty(batch) if self.l2 else loss)
+        torch.autograd.backward(loss + sum(each.penalty(batch) for each in self.l2))
         nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self.optimizer.step()
         self.network.after_step(self.optimizer.param_groups[0]["lr"])
@@ -232,7 +240,8 @@ class _Run:
             raise TrainingError(f"epoch {state.epoch + 1}, step {state.step}: {monitor} of the validation split is nan")
         if value > state.best:
             state.best, state.stale = value, 0
-            save_state(self.folder / "best.pt", network.state_dict())
+            for name, each in files_of(network).items():
+                save_state(self.folder / name, each.state_dict())
         else:
             state.stale += 1
         if self.show:
@@ -287,10 +296,12 @@ def hide(batch: Batch, rate: float, seed: int) -> Batch:
 
 
 def average(averaged: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """averaged <- d·averaged + (1-d)·network, with d rising to `decay` as in a bias-corrected average."""
+    """averaged <- d·averaged + (1-d)·network, with d rising to `decay` as in a bias-corrected average. What two parts
+    of a network share is averaged once; a state_dict would have it twice."""
     weight = 1 - min(decay, (1 + step) / (10 + step))
     with torch.no_grad():
-        for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        means, values = ([*each.parameters(), *each.buffers()] for each in (averaged, network))
+        for mean, value in zip(means, values, strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, weight)
             else:

@@ -98,5 +98,5 @@ def make_demo(out: Path) -> Demo:
     (folder,) = (out / "data").iterdir()
     data = open_prepared(folder)
     checkpoints = {path.name.rpartition("-")[2]: open_checkpoint(path) for path in (out / "checkpoints").iterdir()}
-    trained = Trained(data, checkpoints["din"], checkpoints["dqm"], checkpoints["qscore"])
+    trained = Trained(data, checkpoints["rocket"], checkpoints["dqm"], checkpoints["qscore"])
     return Demo(out, out / "bundles" / "small", raw, data, trained)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from models.config import TrainConfig, TrainingConfig
+from models.config import RocketConfig, TrainConfig, TrainingConfig
 from models.metrics import summary
 from models.networks.config import ModelConfig
 from models.networks.network import POSITIONS
@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT, codes, read, table
 PAGE = read("docs/models.md")
 
 
-@pytest.mark.parametrize("model", [*get_args(get_args(ModelConfig)[0]), TrainingConfig])
+@pytest.mark.parametrize("model", [*get_args(get_args(ModelConfig)[0]), TrainingConfig, RocketConfig])
 def test_keys_are_those_of_the_configuration(model: type[BaseModel]) -> None:
     keys.check(PAGE, model)
 

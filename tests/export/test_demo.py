@@ -8,6 +8,7 @@ from bundle.folder import open_bundle
 from export import demo as demo_module
 from export.demo import main
 from models.config import read_config
+from models.networks.config import DinConfig
 from tests.market import Demo
 
 SIZES = ["--ads", "300", "--users", "200", "--impressions", "6000", "--seed", "3", "--threads", "1"]
@@ -26,10 +27,25 @@ def test_the_bundle_opens_and_carries_everything(demo: Demo) -> None:
 
 
 def test_the_projects_configurations_are_used(demo: Demo) -> None:
-    for checkpoint in (demo.trained.finerank, demo.trained.prerank, demo.trained.qscore):
-        kind = checkpoint.config.model.kind
-        assert checkpoint.config == read_config(demo_module.CONFIGS / f"marketplace-{kind}.yaml")
+    trained = {"rocket": demo.trained.finerank, "dqm": demo.trained.prerank, "qscore": demo.trained.qscore}
+    assert set(trained) == set(demo_module.MODELS)
+    for name, checkpoint in trained.items():
+        assert checkpoint.config == read_config(demo_module.CONFIGS / f"marketplace-{name}.yaml")
         assert checkpoint.seed == 3
+
+
+def test_the_light_net_of_a_rocket_is_served(demo: Demo) -> None:
+    """DIN with an activation unit of 16-8 or less; the graph has the weights of the light net and no others."""
+    config = demo.trained.finerank.config
+    assert config.rocket is not None
+    assert isinstance(config.model, DinConfig)
+    assert config.model.attention_hidden <= (16, 8)
+    stage = open_bundle(demo.bundle).manifest.stages.finerank
+    assert stage.model == "din"
+    light, booster = (demo.trained.finerank.metrics[f"{name}.parameters"] for name in ("model", "booster"))
+    assert booster > light
+    stored = (demo.bundle / stage.graph.file).stat().st_size
+    assert stored < 4 * light + 100_000, "float32 weights of the light net, and the graph"
 
 
 def test_a_bundle_that_exists_is_refused(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ KEYS = {
     for name in ("auc", "gauc", "logloss", "calibration", "ece", "impressions", "users", "best_auc")
 }
 TIMES = ("train.seconds", "train.samples_per_s")
+SIZES = ("model.parameters", "model.multiply_adds", "model.multiply_adds_request")
 
 
 class Command:
@@ -64,7 +65,7 @@ def without_times(figures: dict[str, float]) -> dict[str, float]:
 def test_a_network(command: Command, capsys: pytest.CaptureFixture[str], model: dict[str, Any]) -> None:
     assert command(command.config(model), "--seed", "3") == 0
     figures = command.figures
-    assert set(figures) == KEYS | {*TIMES, "model.parameters", "seeds"}
+    assert set(figures) == KEYS | {*TIMES, *SIZES, "seeds"}
     assert figures["train.samples_per_s"] > 100
     assert figures["valid.impressions"] == command.market.data.prepared.splits["valid"].impressions
     opened = open_checkpoint(command.out / "some-seed3")

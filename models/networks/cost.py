@@ -1,0 +1,80 @@
+"""How many multiply-adds a network needs for a request, counted from the shapes of its matrix products.
+
+Counted: products of matrices (torch.utils.flop_counter), each of m × k with k × n as m·k·n. Not counted: additions,
+element by element products such as q ⊙ k, activations, and the lookup of embeddings. Histories have their full length.
+The order of operations is that of models/networks; export/din_graph.py needs about as many in another order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bundle.schema import UNKNOWN, FeatureSchema, Side
+from models.data.batches import Batch
+from models.networks.network import Network, TwoTower
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Multiply-adds."""
+
+    request: int
+    """Once a request, however many candidates it has."""
+    candidate: int
+    """For each candidate."""
+
+
+def cost_of(network: Network) -> Cost:
+    """Multiply-adds of `network`. Of two towers, as they are served: ad vectors are stored, so a candidate costs the
+    inner product with one, and a request its query vector."""
+    training = network.training
+    network.eval()
+    two, three = (one_request(network.schema, candidates) for candidates in (2, 3))
+    if isinstance(network, TwoTower):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            query, _ = network.query(two)
+        cost = Cost(_multiply_adds(counter), query.shape[-1])
+    else:
+        few, more = _forward(network, two), _forward(network, three)
+        cost = Cost(few - 2 * (more - few), more - few)
+    network.train(training)
+    return cost
+
+
+def one_request(schema: FeatureSchema, candidates: int) -> Batch:
+    """A request of unknown ids, with full histories."""
+
+    def ids(*shape: int) -> torch.Tensor:
+        return torch.full(shape, UNKNOWN, dtype=torch.int64)
+
+    def numbers(rows: int, side: Side) -> torch.Tensor:
+        return torch.zeros(rows, side.number_columns)
+
+    return Batch(
+        user=ids(1, schema.user.id_columns),
+        user_numbers=numbers(1, schema.user),
+        context=ids(1, schema.context.id_columns),
+        context_numbers=numbers(1, schema.context),
+        histories={h.name: ids(1, h.max_length, len(schema.history_columns(h))) for h in schema.histories},
+        ads=ids(candidates, schema.ad.id_columns),
+        ad_numbers=numbers(candidates, schema.ad),
+        request=torch.zeros(candidates, dtype=torch.int64),
+        labels=torch.zeros(candidates),
+        positions=torch.zeros(candidates, dtype=torch.int64),
+        rows=np.zeros(candidates, np.int32),
+        users=np.zeros(candidates, np.int64),
+        truth=None,
+    )
+
+
+def _forward(network: Network, batch: Batch) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(batch)
+    return _multiply_adds(counter)
+
+
+def _multiply_adds(counter: FlopCounterMode) -> int:
+    """It counts a multiplication and an addition as two."""
+    return int(counter.get_total_flops()) // 2

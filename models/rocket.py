@@ -1,0 +1,106 @@
+"""Rocket Launching (Zhou et al., arXiv 1708.04106): a light net is trained beside a booster, and learns from it.
+
+    loss = CE(l, y) + CE(z, y) + λ · hint        l the light net's logits, z the booster's
+    hint = mean (l − z)²                         method hint
+    hint = T² · mean KL(σ(z/T) ‖ σ(l/T))         method kd: knowledge distillation from the booster as it learns
+
+Low layers are shared: both networks read one arena of embeddings. Gradient block: z is a constant in the hint, so the
+booster learns from clicks alone. Only the light net is served, and it is what a checkpoint holds.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bundle.schema import FeatureSchema
+from models.config import ConfigError, RocketConfig
+from models.data.batches import Batch
+from models.data.prepared import PreparedData
+from models.networks.config import QscoreConfig
+from models.networks.network import Network
+from models.networks.registry import build
+
+BOOSTER = "booster.pt"
+"""The booster's state_dict, of the evaluation that best.pt has the light net of."""
+
+
+class Rocket(nn.Module):
+    """Two networks in training; its logits are those of the light net."""
+
+    def __init__(self, light: Network, booster: Network, settings: RocketConfig) -> None:
+        """ConfigError when one of the networks minimises something else than the cross-entropy of its logits."""
+        super().__init__()
+        for place, network in (("model", light), ("rocket.booster", booster)):
+            if type(network).loss is not Network.loss:
+                raise ConfigError(
+                    f"rocket: {place}, a {type(network).__name__}, has a loss of its own; a rocket's networks minimise "
+                    "the cross-entropy of their logits"
+                )
+        if settings.share:
+            booster.arena = light.arena
+        self.light, self.booster, self.settings = light, booster, settings
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [M] of the light net."""
+        logits: Tensor = self.light(batch)
+        return logits
+
+    def loss(self, batch: Batch) -> Tensor:
+        """What training minimises, a scalar."""
+        light, booster = self.light(batch), self.booster(batch)
+        clicks = sum(F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in (light, booster))
+        return clicks + self.settings.hint * self.hint(light, booster)
+
+    def hint(self, light: Tensor, booster: Tensor) -> Tensor:
+        """How far the light net's logits [M] are from the booster's [M], a scalar."""
+        if self.settings.block:
+            booster = booster.detach()
+        if self.settings.method == "hint":
+            return F.mse_loss(light, booster)
+        t = self.settings.temperature
+        taught = torch.sigmoid(booster / t)
+        entropy = F.binary_cross_entropy_with_logits(booster / t, taught)
+        return t * t * (F.binary_cross_entropy_with_logits(light / t, taught) - entropy)
+
+    def prepare(self, data: PreparedData) -> None:
+        """What each network counts before training."""
+        self.light.prepare(data)
+        self.booster.prepare(data)
+
+    def after_step(self, learning_rate: float) -> None:
+        """What each network has left to do when the optimiser has moved the weights."""
+        self.light.after_step(learning_rate)
+        self.booster.after_step(learning_rate)
+
+
+def launch(light: Network, settings: RocketConfig, schema: FeatureSchema) -> Rocket:
+    """`light` beside a freshly initialised booster."""
+    return Rocket(light, _booster(settings, schema), settings)
+
+
+def owners(network: Network | Rocket) -> list[Network]:
+    """The networks with an arena of their own: whose embeddings are pre-trained and regularised."""
+    if not isinstance(network, Rocket):
+        return [network]
+    return [network.light] if network.settings.share else [network.light, network.booster]
+
+
+def files_of(network: Network | Rocket) -> dict[str, Network]:
+    """What a checkpoint keeps: file -> network. best.pt is that of the network as it is served."""
+    if not isinstance(network, Rocket):
+        return {"best.pt": network}
+    return {"best.pt": network.light, BOOSTER: network.booster}
+
+
+def read_booster(folder: Path, settings: RocketConfig, schema: FeatureSchema) -> Network:
+    """The booster beside the light net of a checkpoint, in evaluation mode."""
+    booster = _booster(settings, schema)
+    booster.load_state_dict(torch.load(folder / BOOSTER, weights_only=True))
+    return booster.eval()
+
+
+def _booster(settings: RocketConfig, schema: FeatureSchema) -> Network:
+    assert not isinstance(settings.booster, QscoreConfig), "refused with the configuration"
+    return build(settings.booster, schema)
