@@ -16,7 +16,7 @@ class QueryGraph(nn.Module):
         self.network = network
 
     def forward(self, feeds: Feeds) -> tuple[Tensor, Tensor]:
-        """A batch of one request through `TwoTower.query_of`."""
+        """A batch of one request through `TwoTower.query_of`, at position 0."""
         one = {name: value.unsqueeze(0) for name, value in feeds.items()}
         ids = torch.zeros((1, 0), dtype=torch.int64)
         numbers = torch.zeros((1, 0))
@@ -27,4 +27,4 @@ class QueryGraph(nn.Module):
             one.get("context_numbers", numbers),
             {h.name: one[f"history_{h.name}"] for h in self.network.schema.histories},
         )
-        return query.squeeze(0), offset.squeeze(0)
+        return query.squeeze(0), self.network.online(offset).squeeze(0)

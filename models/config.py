@@ -35,6 +35,13 @@ class Pretraining(Frozen):
         return self
 
 
+class Only(Frozen):
+    """Requests of one value of a categorical context field."""
+
+    field: str
+    value: int | str
+
+
 class TrainingConfig(Frozen):
     """The training loop."""
 
@@ -62,6 +69,8 @@ class TrainingConfig(Frozen):
     """What better means."""
     clip: float = Field(default=10.0, gt=0)
     """Largest norm of the gradient."""
+    only: Only | None = None
+    """Train, choose and report on the requests of one context value alone: a model of a single scene."""
 
 
 class RocketConfig(Frozen):

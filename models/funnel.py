@@ -6,9 +6,14 @@ lists are not added to the matched.
 Ranking everything with the fine-ranker is the reference. Recall of a stage = share of the reference's top 10 that is
 still there after it; eCPM lost = 1 - Σ eCPM of the funnel's top 10 / Σ eCPM of the reference's, both with the
 fine-ranker's own pCTR.
+
+Other pre-rankers may order the same ads after Qscore (models/prerankers.py); matching stays that of the two towers.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +48,59 @@ class FunnelSizes:
                 raise ConfigError(f"the funnel's size {name} is {getattr(self, name)}, at least 1 is needed")
 
 
+class PreRanker(Protocol):
+    """A click probability of some ads for one request."""
+
+    def pctr(self, batch: Batch, ads: npt.NDArray[np.int64], /) -> npt.NDArray[np.float32]:
+        """float32[n] of the catalogue's ads `ads`, counted from 0 without the reserved rows."""
+
+    def multiply_adds(self, batch: Batch, /) -> float:
+        """A candidate of this request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: what the fine-ranker makes of every ad, and the ads that Qscore left."""
+
+    batch: Batch
+    ecpm: npt.NDArray[np.float32]
+    best: npt.NDArray[np.int64]
+    scored: npt.NDArray[np.int64]
+
+    def recall(self, kept: npt.NDArray[np.int64]) -> float:
+        """Share of the best that is among the kept."""
+        return len(np.intersect1d(self.best, kept)) / len(self.best)
+
+    def lost(self, kept: npt.NDArray[np.int64]) -> float:
+        """Share of the best's eCPM that the best of the kept do not have."""
+        reachable = float(self.ecpm[self.best].sum())
+        shown = kept[top(self.ecpm[kept], TOP)]
+        return 1 - float(self.ecpm[shown].sum()) / reachable if reachable > 0 else 0.0
+
+
+@dataclass(slots=True)
+class Rival:
+    """One pre-ranker in the place of the two towers, and what was found of it."""
+
+    preranker: PreRanker
+    found: list[tuple[float, float, float]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def ask(self, asked: Asked, bids: npt.NDArray[np.float32], keep: int) -> None:
+        """Let it order what Qscore left."""
+        started = perf_counter()
+        value = self.preranker.pctr(asked.batch, asked.scored) * bids[asked.scored]
+        kept = asked.scored[top(value, keep)]
+        self.seconds.append(perf_counter() - started)
+        self.found.append((asked.recall(kept), asked.lost(kept), self.preranker.multiply_adds(asked.batch)))
+
+    def figures(self) -> dict[str, float]:
+        """Means, and the median time."""
+        means = [float(each) for each in np.mean(self.found, axis=0)]
+        names = ("recall_after_prerank", "ecpm_lost", "multiply_adds")
+        return dict(zip(names, means, strict=True)) | {"ms": float(np.median(self.seconds)) * 1e3}
+
+
 def measure_funnel(
     finerank: Checkpoint,
     prerank: Checkpoint,
@@ -52,8 +110,13 @@ def measure_funnel(
     sizes: FunnelSizes,
     requests: int,
     seed: int = 0,
+    rivals: Mapping[str, PreRanker] | None = None,
 ) -> dict[str, float]:
-    """Mean recall of each stage and eCPM lost, over a seeded sample of a split's requests."""
+    """Mean recall of each stage and eCPM lost, over a seeded sample of a split's requests.
+
+    For each of `rivals`, by name: the same in the place of the two towers after Qscore, the mean multiply-adds a
+    candidate, and the median milliseconds that ordering what Qscore left took.
+    """
     if requests < 1:
         raise ConfigError(f"the funnel is to be measured on {requests} requests, at least 1 is needed")
     towers = prerank.network()
@@ -63,6 +126,7 @@ def measure_funnel(
     worth = statics * data.ads.bids
     bids = data.ads.bids[FIRST_KNOWN:]
     found: list[list[float]] = []
+    others = {name: Rival(each) for name, each in (rivals or {}).items()}
     with torch.inference_mode():
         chunks = catalogue(data)
         vectors = torch.cat([towers.ad_vectors(ads, numbers) for ads, numbers in chunks]).numpy()
@@ -73,21 +137,20 @@ def measure_funnel(
             logits = [fine(with_candidates(batch, ads, numbers)) for ads, numbers in chunks]
             pctr = torch.sigmoid(torch.cat(logits)).numpy()
             ecpm = pctr * bids
-            best = top(ecpm, TOP)
             matched = order[cells.nearest(query[0].numpy(), sizes.retrieval).rows()] - FIRST_KNOWN
             scored = matched[top(worth[FIRST_KNOWN + matched], sizes.qscore)]
             prerank_pctr = 1 / (1 + np.exp(-(stored.products(scored, query[0].numpy()) + offset.item())))
             near = scored[top(prerank_pctr * bids[scored], sizes.prerank)]
-            shown = near[top(ecpm[near], TOP)]
-            recalls = [len(np.intersect1d(best, kept)) / len(best) for kept in (matched, scored, near)]
-            reachable = float(ecpm[best].sum())
-            found.append([*recalls, 1 - float(ecpm[shown].sum()) / reachable if reachable > 0 else 0.0])
+            asked = Asked(batch, ecpm, top(ecpm, TOP), scored)
+            found.append([*map(asked.recall, (matched, scored, near)), asked.lost(near)])
+            for rival in others.values():
+                rival.ask(asked, bids, sizes.prerank)
     mean = np.mean(found, axis=0)
     names = ("recall_after_retrieval", "recall_after_qscore", "recall_after_prerank", "ecpm_lost")
-    return {f"funnel.{name}": float(value) for name, value in zip(names, mean, strict=True)} | {
-        "funnel.requests": float(len(found)),
-        "funnel.ads": float(len(bids)),
-    }
+    figures = {f"funnel.{name}": float(value) for name, value in zip(names, mean, strict=True)}
+    for name, rival in others.items():
+        figures |= {f"funnel.{name}.{key}": value for key, value in rival.figures().items()}
+    return figures | {"funnel.requests": float(len(found)), "funnel.ads": float(len(bids))}
 
 
 def top(scores: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.int64]:

@@ -16,6 +16,7 @@ from models.checkpoint import Checkpoint, begin, open_checkpoint, run_of, write_
 from models.config import ConfigError, TrainConfig, read_config, read_dataset
 from models.continuing import base_of, identity, require_continuable
 from models.data.batches import count, recent
+from models.data.context_values import restricted
 from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
 from models.data.spec import DataError
@@ -170,6 +171,8 @@ def train_one(
             return dict(open_checkpoint(folder).metrics)
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} holds something else than a run; --fresh removes it, or choose another --out")
+    if (only := config.training.only) is not None:
+        data = restricted(data, only.field, only.value)
     begin(folder, config, data, seed, continued)
     metrics: dict[str, float] = {}
     scores: dict[str, Scorer]

@@ -70,14 +70,14 @@ class _Part:
 
 
 def count(data: PreparedData, split: str) -> int:
-    """Impressions in a split, those before `data.since` left out."""
-    if data.since is None or split != "train":
-        return data.prepared.splits[split].impressions
+    """Impressions in a split, those left out by `data.since` and `data.only` not counted."""
+    stored = data.prepared.splits[split].impressions
+    if not stored or (data.only is None and (data.since is None or split != "train")):
+        return stored
     total = 0
     for path in data.parts(split):
-        table = pq.read_table(path, columns=["time", "ads"])
-        lengths = np.diff(_lists(table, "ads")[1])
-        total += int(lengths[table["time"].to_numpy() >= data.since].sum())
+        part = _read(path, data)
+        total += int(np.diff(part.ads[1])[_wanted(part, data, split)].sum())
     return total
 
 
@@ -88,6 +88,17 @@ def recent(data: PreparedData, since: int | float) -> PreparedData:
         last = max(pq.read_table(path, columns=["time"])["time"].to_numpy().max() for path in data.parts("train"))
         raise DataError(f"{data.folder}: no training row is at {since} or later, the last is at {last}")
     return found
+
+
+def _wanted(part: "_Part", data: PreparedData, split: str) -> npt.NDArray[np.int64]:
+    """Which requests of a part are read."""
+    wanted = np.ones(len(part.users), dtype=np.bool_)
+    if data.since is not None and split == "train":
+        wanted &= part.times >= data.since
+    if data.only is not None:
+        column, value = data.only
+        wanted &= part.matrices["context_ids"][:, column] == value
+    return np.flatnonzero(wanted)
 
 
 def batches(data: PreparedData, split: str, size: int, seed: int | None = None) -> Iterator[Batch]:
@@ -101,11 +112,9 @@ def batches(data: PreparedData, split: str, size: int, seed: int | None = None) 
     order = generator.permutation(len(parts)) if generator else np.arange(len(parts))
     for index in order:
         part = _read(parts[index], data)
-        requests = np.arange(len(part.users))
-        if data.since is not None and split == "train":
-            requests = np.flatnonzero(part.times >= data.since)
-            if not len(requests):
-                continue
+        requests = _wanted(part, data, split)
+        if not len(requests):
+            continue
         if generator:
             requests = generator.permutation(requests)
         ends = np.cumsum(np.diff(part.ads[1])[requests])

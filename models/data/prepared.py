@@ -79,6 +79,8 @@ class PreparedData:
     vocabularies: dict[str, Vocabulary]
     since: int | float | None = None
     """Of the training split, only requests at this time or later are read (`batches.recent` sets it). None: all."""
+    only: tuple[int, int] | None = None
+    """Column of the encoded context, and the one id whose requests `batches` reads. None: all requests."""
 
     @property
     def schema(self) -> FeatureSchema:

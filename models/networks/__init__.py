@@ -8,5 +8,8 @@ lr.py mlr.py    linear ones, made of linear.py, sparse by sparsity.py;  cascade.
 fields.py       each field as one vector;  first_order.py  one weight an id;  crosses.py  one a pair of ids
 fm.py           factorisation machine: fine-ranks, pre-ranks, retrieves
 wide_deep.py fnn.py pnn.py deepfm.py  fine-rankers over products of fields
+dssm.py         two towers compared by their cosine
+cold.py         a small network to pre-rank by
+mtl.py          a network a scene
 config.py       what can be set of each;  registry.py  configuration -> network;  cost.py  multiply-adds a candidate
 """

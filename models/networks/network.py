@@ -126,11 +126,19 @@ class TwoTower(Network):
         """Ad vectors [M, d]."""
 
     def query(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Query vectors [B, d] and offsets [B] of the requests in a batch."""
+        """Query vectors [B, d] and offsets [B] of the requests in a batch, as they are served: see `online`."""
+        query, offset = self._asked(batch)
+        return query, self.online(offset)
+
+    def online(self, offset: Tensor) -> Tensor:
+        """Offsets [B] with the bias of position 0, at which all candidates are online."""
+        return offset if self.position is None else offset + self.position.weight[0]
+
+    def _asked(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self.query_of(batch.user, batch.user_numbers, batch.context, batch.context_numbers, batch.histories)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [M]."""
-        query, offset = self.query(batch)
+        query, offset = self._asked(batch)
         vectors = self.ad_vectors(batch.ads, batch.ad_numbers)
         return self.biased((query[batch.request] * vectors).sum(-1) + offset[batch.request], batch)

@@ -6,15 +6,19 @@ from typing import Any
 from torch import nn
 
 from bundle.schema import FeatureSchema
+from models.networks.cold import Cold
 from models.networks.config import (
+    ColdConfig,
     DeepFmConfig,
     DinConfig,
     DqmConfig,
+    DssmConfig,
     FmConfig,
     FnnConfig,
     GwenConfig,
     LrConfig,
     MlrConfig,
+    MtlConfig,
     NetworkConfig,
     PnnConfig,
     WideDeepConfig,
@@ -22,11 +26,13 @@ from models.networks.config import (
 from models.networks.deepfm import DeepFm
 from models.networks.din import Din
 from models.networks.dqm import Dqm
+from models.networks.dssm import Dssm
 from models.networks.fm import Fm
 from models.networks.fnn import Fnn
 from models.networks.gwen import Gwen
 from models.networks.lr import Lr
 from models.networks.mlr import Mlr
+from models.networks.mtl import Mtl
 from models.networks.network import Network
 from models.networks.pnn import Pnn
 from models.networks.wide_deep import WideDeep
@@ -42,6 +48,9 @@ NETWORKS: dict[type[NetworkConfig], Callable[[Any, FeatureSchema], Network]] = {
     PnnConfig: Pnn,
     DeepFmConfig: DeepFm,
     DinConfig: Din,
+    DssmConfig: Dssm,
+    ColdConfig: Cold,
+    MtlConfig: Mtl,
 }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from models import prerankers
 from models.config import RocketConfig, TrainConfig, TrainingConfig
 from models.metrics import summary
 from models.networks.config import ModelConfig
@@ -38,6 +39,11 @@ def test_the_funnels_figures_are_in_its_code() -> None:
         for name in codes(row[0]):
             assert name.startswith("funnel.")
             assert name.removeprefix("funnel.") in source, name
+
+
+def test_the_pre_rankers_figures_are_those_of_the_table() -> None:
+    said = [name for row in table(PAGE, "prerankers") for name in codes(row[0])]
+    assert said == [f"funnel.NAME.{column}" for column in prerankers.COLUMNS]
 
 
 def test_numbers_are_those_of_the_code() -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from export.assemble import Trained
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, open_checkpoint
+from models.data.batches import batches
 from models.evaluate import main
-from tests.market import Market
+from models.networks.cold import Cold
+from models.train import train_one
+from tests.market import Market, make_config
 
 
 def evaluate(checkpoint: Checkpoint | Path, market: Market, out: Path, *more: str, prepared: Path | None = None) -> int:
@@ -107,3 +111,71 @@ def test_an_earlier_stage_of_the_wrong_kind(
     swapped = ["--funnel", str(trained.qscore.folder), str(trained.prerank.folder)]
     assert evaluate(trained.finerank, market, tmp_path / "m.json", *swapped) == 2
     assert str(trained.qscore.folder) in refusal(capsys)
+
+
+def test_other_pre_rankers(
+    market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The funnel's own two towers, and the fine-ranker, are among them by themselves."""
+    given = train_gwen(market, tmp_path / "gwen")
+    options = ["--funnel", str(trained.prerank.folder), str(trained.qscore.folder), "--requests", "3"]
+    options += ["--prerankers", str(given), "--prerank", "20"]
+    assert evaluate(trained.finerank, market, tmp_path / "m.json", *options) == 0
+    figures = json.loads((tmp_path / "m.json").read_text())
+    printed = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(printed) if line.split()[:1] == ["pre-ranker"])
+    lines = {line.split()[0]: line.split()[1:] for line in printed[start + 1 :]}
+    assert list(lines) == ["tiny-qscore", "tiny-dqm", "tiny-gwen", "tiny-din"]
+    for name, (recall, lost, products, _) in lines.items():
+        assert f"{figures[f'funnel.{name}.recall_after_prerank']:.4f}" == recall
+        assert f"{figures[f'funnel.{name}.ecpm_lost']:.4f}" == lost
+        assert f"{figures[f'funnel.{name}.multiply_adds']:,.0f}" == products
+        assert figures[f"funnel.{name}.ms"] > 0
+
+
+def test_pre_rankers_need_a_funnel(
+    market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(trained.finerank, market, tmp_path / "m.json", "--prerankers", str(trained.prerank.folder)) == 2
+    assert "--funnel DQM QSCORE is missing" in refusal(capsys)
+
+
+def test_by_a_context_field(
+    market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(trained.qscore, market, tmp_path / "m.json", "--by", "scene") == 0
+    figures = json.loads((tmp_path / "m.json").read_text())
+    printed = capsys.readouterr().out
+    for scene in ("feed", "search", "detail"):
+        assert figures[f"test.scene.{scene}.impressions"] > 100
+        assert f"{figures[f'test.scene.{scene}.auc']:.4f}" in printed
+    assert evaluate(trained.qscore, market, tmp_path / "m.json", "--by", "region") == 2
+    assert refusal(capsys).endswith("'region' is no categorical context field, known: scene")
+
+
+def test_gates_are_of_a_cold(
+    market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config("tiny-cold", {"kind": "cold", "embedding": 4, "hidden": [8]}, epochs=1)
+    train_one(config, market.data, tmp_path / "cold", seed=1, progress=False)
+    assert evaluate(tmp_path / "cold", market, tmp_path / "m.json", "--gates") == 0
+    figures = json.loads((tmp_path / "m.json").read_text())
+    gates = {name.removeprefix("test.gate."): value for name, value in figures.items() if ".gate." in name}
+    assert {"user.city", "context.scene", "history.clicks", "ad.brand", "ad.quality", "cross.clicks"} <= gates.keys()
+    network = open_checkpoint(tmp_path / "cold").network()
+    assert isinstance(network, Cold)
+    sums, rows = dict.fromkeys(gates, 0.0), 0
+    with torch.no_grad():
+        for batch in batches(market.data, "test", 70):
+            rows += len(batch.labels)
+            sums = {name: sums[name] + mean * len(batch.labels) for name, mean in network.importance(batch).items()}
+    assert gates == pytest.approx({name: total / rows for name, total in sums.items()}, abs=1e-5)
+    assert "test.gate.cross.clicks" in capsys.readouterr().out
+    assert evaluate(trained.finerank, market, tmp_path / "m.json", "--gates") == 2
+    assert "a din has no gates" in refusal(capsys)
+
+
+def train_gwen(market: Market, folder: Path) -> Path:
+    config = make_config("tiny-gwen", {"kind": "gwen", "embedding": 4, "hidden": [8]}, epochs=1)
+    train_one(config, market.data, folder, seed=1, progress=False)
+    return folder

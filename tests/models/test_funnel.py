@@ -108,8 +108,8 @@ def test_chunks_do_not_matter(
     assert measure_funnel(*stages, market.data, "test", sizes, REQUESTS) == pytest.approx(whole, abs=1e-6)
 
 
-def test_only_a_dqm_pre_ranks(market: Market, trained: Trained) -> None:
-    with pytest.raises(ConfigError, match="pre-ranking needs a dqm, not 'din'"):
+def test_only_two_towers_retrieve(market: Market, trained: Trained) -> None:
+    with pytest.raises(ConfigError, match="pre-ranking needs two towers, not 'din'"):
         measure_funnel(trained.finerank, trained.finerank, trained.qscore, market.data, "test", FunnelSizes(9, 9, 9), 1)
 
 

@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from models.checkpoint import open_checkpoint
+from models.data.batches import count
+from models.data.context_values import restricted
+from models.evaluation import evaluate, network_scorer
 from models.train import main, summarise
 from tests.market import DIN, DQM, QSCORE, Market, make_config
 from tests.models.test_training import at_step
@@ -200,3 +203,21 @@ def test_numbers_out_of_bounds_are_refused(
 def test_a_seed_named_twice_is_no_second_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config.yaml", "--data", "data", "--seed", "1", "2", "1"]) == 2
     assert "--seed names a seed twice: [1, 2, 1]" in capsys.readouterr().err
+
+
+def test_a_model_of_a_single_scene(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = {"field": "scene", "value": "search"}
+    config = command.config({"kind": "gwen", "embedding": 4, "hidden": [8]}, epochs=1, only=scene)
+    assert command(config) == 0
+    data = restricted(command.market.data, "scene", "search")
+    for split in ("valid", "test"):
+        assert command.figures[f"{split}.impressions"] == count(data, split)
+        assert count(data, split) < command.market.data.prepared.splits[split].impressions
+    opened = open_checkpoint(command.out / "some-seed1")
+    again = evaluate(network_scorer(opened.network()), data, "test")
+    assert again["auc"] == pytest.approx(command.figures["test.auc"], abs=1e-6)
+    capsys.readouterr()
+    wrong = command.config({"kind": "gwen"}, name="other", only={"field": "scene", "value": "shop"})
+    assert command(wrong) == 2
+    assert "scene has no value 'shop' in the training split" in refusal(capsys)
+    assert not (command.out / "other-seed1").exists()

@@ -3,14 +3,17 @@
 import torch
 
 from models.networks.config import (
+    ColdConfig,
     DeepFmConfig,
     DinConfig,
     DqmConfig,
+    DssmConfig,
     FmConfig,
     FnnConfig,
     GwenConfig,
     LrConfig,
     MlrConfig,
+    MtlConfig,
     NetworkConfig,
     PnnConfig,
     WideDeepConfig,
@@ -46,6 +49,18 @@ SMALL: dict[str, NetworkConfig] = {
     "lr-cascade": LrConfig(kind="lr", cascade=True),
     "mlr": MlrConfig(kind="mlr", pieces=3, position_bias=True),
     "mlr-prior": MlrConfig(kind="mlr", pieces=3, prior=True, cascade=True),
+    "dssm": DssmConfig(kind="dssm", embedding=4, dimension=5, hidden=(8,), position_bias=True),
+    "dssm-no-bias": DssmConfig(kind="dssm", embedding=4, dimension=5, hidden=(8,), ad_bias=False),
+    "cold": ColdConfig(kind="cold", embedding=4, hidden=(8, 4), position_bias=True),
+    "cold-some": ColdConfig(
+        kind="cold",
+        embedding=4,
+        hidden=(8,),
+        fields=("user.city", "history.clicks", "ad.ad", "ad.price", "ad.tags", "ad.length", "cross.clicks"),
+    ),
+    "mtl": MtlConfig(kind="mtl", embedding=4, scene="tab", max_scenes=3, hidden=(8, 4), position_bias=True),
+    "mtl-star": MtlConfig(kind="mtl", embedding=4, scene="tab", star=True, hidden=(8, 4)),
+    "mtl-shared": MtlConfig(kind="mtl", embedding=4, scene="tab", shared=(8,), hidden=(4,), activation="dice"),
 }
 
 

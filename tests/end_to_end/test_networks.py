@@ -1,0 +1,139 @@
+"""Any network in the fine-rank place, a DSSM in the pre-rank place: from a raw log to HTTP answers that are torch's."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from bundle.manifest import read_manifest
+from bundle.schema import FIRST_KNOWN
+from export.assemble import Trained
+from export.command import main
+from models.checkpoint import Checkpoint, open_checkpoint
+from models.funnel import with_candidates
+from models.networks.network import TwoTower
+from models.train import train_one
+from service.loading import load_bundle
+from service.registry import LoadedBundle
+from tests.end_to_end.offline import all_ads, batch_of
+from tests.end_to_end.test_serving_parity import CONTEXT, TOLERANCE, Raw, ranking, scores
+from tests.market import Demo, Market, make_config
+from tests.models.networks.small import SMALL
+from tests.service.conftest import call
+from tests.service.world import settings_for
+
+KINDS = ("gwen", "dssm", "cold", "mtl")
+
+
+def tiny(name: str, market: Market, folder: Path) -> Checkpoint:
+    """A checkpoint of a small network, with the marketplace's scene where it needs one."""
+    model: dict[str, Any] = SMALL[name].model_dump()
+    model |= {"scene": "scene"} if "scene" in model else {}
+    train_one(make_config(f"tiny-{name}", model, epochs=1, evaluations=1), market.data, folder, seed=1, progress=False)
+    return open_checkpoint(folder)
+
+
+@pytest.fixture(scope="module")
+def dssm(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return tiny("dssm", market, tmp_path_factory.mktemp("dssm"))
+
+
+def exported(trained: Trained, folder: Path) -> Path:
+    """The bundle that `adrank export` makes of these checkpoints."""
+    places = {"finerank": trained.finerank.folder, "prerank": trained.prerank.folder, "qscore": trained.qscore.folder}
+    places |= {"prepared": trained.data.folder, "out": folder}
+    assert main([*(text for name, place in places.items() for text in (f"--{name}", str(place))), "--id", "any"]) == 0
+    return folder / "any"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def world(
+    request: pytest.FixtureRequest,
+    market: Market,
+    trained: Trained,
+    dssm: Checkpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Demo:
+    """A bundle with this network in the fine-rank place."""
+    folder = tmp_path_factory.mktemp("any")
+    parts = Trained(market.data, tiny(request.param, market, folder / "checkpoint"), dssm, trained.qscore)
+    return Demo(folder, exported(parts, folder / "bundles"), market.raw, market.data, parts)
+
+
+def test_it_is_served_as_torch_computes_it(world: Demo) -> None:
+    settings, raw = settings_for(world.bundle), Raw(world)
+    loaded = load_bundle(settings.bundle, settings)
+    stages = loaded.bundle.manifest.stages
+    assert (stages.prerank.model, stages.finerank.model) == ("dssm", world.trained.finerank.config.model.kind)
+    ads = all_ads(world.data)
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        seen = []
+        for user in raw.some():
+            expected = raw.pctr(user)
+            seen.append(await scores(client, user, ads))
+            np.testing.assert_allclose(seen[-1], expected, rtol=0, atol=TOLERANCE)
+            ecpm = {ad: pctr * raw.bids[ad] for ad, pctr in zip(ads, expected, strict=True) if ad in raw.eligible}
+            ranked = await ranking(client, user, 50)
+            found = [each["ecpm"] for each in ranked]
+            np.testing.assert_allclose(found, [ecpm[each["ad_id"]] for each in ranked], rtol=0, atol=1e-4)
+            np.testing.assert_allclose(found, sorted(ecpm.values(), reverse=True)[:50], rtol=0, atol=1e-4)
+        assert np.std(seen, axis=0).max() > 10 * TOLERANCE, "users differ"
+        assert np.std(seen, axis=1).max() > 10 * TOLERANCE, "ads differ"
+
+    call(settings, scenario, loaded)
+
+
+@pytest.fixture(scope="module")
+def loaded(trained: Trained, dssm: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> LoadedBundle:
+    """A DSSM before the usual DIN."""
+    parts = Trained(trained.data, trained.finerank, dssm, trained.qscore)
+    folder = exported(parts, tmp_path_factory.mktemp("prerank"))
+    return load_bundle(folder, settings_for(folder))
+
+
+def test_stored_vectors_give_the_logits_of_dssm(loaded: LoadedBundle, dssm: Checkpoint) -> None:
+    stage = read_manifest(loaded.bundle.folder).stages.prerank
+    assert (stage.model, stage.dimension) == ("dssm", 6)
+    network, ads = dssm.network(), loaded.bundle.ads
+    assert isinstance(network, TwoTower)
+    ids, numbers = torch.tensor(ads.fields[FIRST_KNOWN:]).long(), torch.tensor(ads.numbers[FIRST_KNOWN:])
+    with torch.no_grad():
+        exact = network.ad_vectors(ids, numbers).numpy()
+    steps = np.abs(exact).max(axis=1, keepdims=True) / 254
+    assert (np.abs(ads.vectors.floats(slice(FIRST_KNOWN, None)) - exact) <= steps * 1.001).all()
+
+
+def test_the_service_pre_ranks_by_dssm(
+    loaded: LoadedBundle, dssm: Checkpoint, market: Market, trained: Trained
+) -> None:
+    """Twenty of all eligible ads are left for the fine-ranker: those that DSSM, by its logits in torch, values most."""
+    keep, raw = 20, Raw(Demo(market.root, loaded.bundle.folder, market.raw, market.data, trained))
+    ads = all_ads(market.data)
+    bids = np.array([raw.bids[ad] for ad in ads])
+    settings = settings_for(loaded.bundle.folder, retrieval_keep=300, qscore_keep=300, prerank_keep=keep)
+
+    def values(user: int) -> npt.NDArray[np.float64]:
+        batch = batch_of(market.data, raw.users[user], raw.clicks(user), CONTEXT)
+        ids, numbers = (
+            torch.from_numpy(each[FIRST_KNOWN:]) for each in (market.data.ads.fields, market.data.ads.numbers)
+        )
+        with torch.no_grad():
+            logits = dssm.network()(with_candidates(batch, ids.long(), numbers))
+        found: npt.NDArray[np.float64] = torch.sigmoid(logits.double()).numpy() * bids
+        return found
+
+    async def scenario(client: httpx.AsyncClient) -> None:
+        for user in raw.some():
+            by_ad = dict(zip(ads, values(user), strict=True))
+            shown = [each["ad_id"] for each in await ranking(client, user, keep)]
+            assert len(shown) == keep
+            best = sorted((by_ad[ad] for ad in raw.eligible), reverse=True)[:keep]
+            # Vectors of bytes may exchange ads of nearly the same value.
+            np.testing.assert_allclose(sorted((by_ad[ad] for ad in shown), reverse=True), best, rtol=0.05)
+
+    call(settings, scenario, load_bundle(settings.bundle, settings))
