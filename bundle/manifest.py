@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from bundle.calibration import Calibration
 from bundle.errors import ManifestError
 from bundle.precision import Precision
 from bundle.schema import FeatureSchema, Frozen
@@ -66,6 +67,8 @@ class PrerankStage(Frozen):
     query: GraphSpec
     dimension: int = Field(gt=0)
     keep: int = Field(gt=0)
+    calibration: Calibration | None = None
+    """How its logits are corrected; None: not at all."""
 
 
 class FixedPosition(Frozen):
@@ -86,6 +89,8 @@ class FinerankStage(Frozen):
     """None: the network has no bias of the position."""
     keep: int = Field(gt=0)
     """At most this many ads are returned, whatever k a request asks for."""
+    calibration: Calibration | None = None
+    """How its logits are corrected; None: not at all."""
 
 
 class Stages(Frozen):

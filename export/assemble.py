@@ -88,6 +88,8 @@ class Trained:
             checkpoint.require_same_data(self.data)
         if self.qscore.config.model.kind != "qscore":
             raise ConfigError(f"{self.qscore.folder} holds a {self.qscore.config.model.kind}, a qscore is needed there")
+        for checkpoint in (self.finerank, self.prerank):
+            checkpoint.calibration()  # now, not after the graphs have been made
 
     def networks(self) -> tuple[Network, TwoTower]:
         """The fine-ranker and the pre-ranker. ConfigError when they are none."""
@@ -176,12 +178,14 @@ def assemble(
                     query=query,
                     dimension=vectors.shape[1],
                     keep=settings.prerank,
+                    calibration=trained.prerank.calibration(),
                 ),
                 finerank=FinerankStage(
                     model=trained.finerank.config.model.kind,
                     graph=finerank,
                     position=fixed_position(network),
                     keep=settings.finerank,
+                    calibration=trained.finerank.calibration(),
                 ),
             ),
             golden=GoldenSpec(

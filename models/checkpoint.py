@@ -4,7 +4,7 @@ CHECKPOINT/config.json   the TrainConfig          CHECKPOINT/schema.json   the F
 CHECKPOINT/best.pt       state_dict of the best evaluation      (qscore: qscore.npz; a rocket's booster: booster.pt)
 CHECKPOINT/last.pt       network, optimiser, averages and random state, to resume after an interruption
 CHECKPOINT/vocabulary/   NAME.npy, the values of the ids, so that training can continue when the data are gone
-CHECKPOINT/metrics.json  flat numbers
+CHECKPOINT/metrics.json  flat numbers                               CHECKPOINT/calibration.json  of `adrank calibrate`
 """
 
 import json
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from bundle.calibration import Calibration
 from bundle.schema import FeatureSchema
 from models.config import ConfigError, TrainConfig
 from models.data.prepared import PreparedData
@@ -63,6 +64,20 @@ class Checkpoint:
                 return Qscore(stored["scores"], float(stored["mean"]), float(stored["strength"]))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ConfigError(f"{path}: not a table of Qscores: {first_line(error)}") from error
+
+    @property
+    def calibration_file(self) -> Path:
+        """Where `adrank calibrate` leaves its correction."""
+        return self.folder / "calibration.json"
+
+    def calibration(self) -> Calibration | None:
+        """How its logits are to be corrected; None: not at all. ConfigError when the file is not one."""
+        try:
+            return Calibration.model_validate_json(self.calibration_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise ConfigError(describe(self.calibration_file, error)) from error
 
     def require_same_data(self, data: PreparedData) -> None:
         """ConfigError unless `data` is what this checkpoint was trained on."""

@@ -44,11 +44,19 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     return won / (positives * negatives)
 
 
-def gauc(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike) -> Gauc:
-    """Impression-weighted mean of each user's own AUC, over the users with both classes (DIN, arXiv 1706.06978, 4.3).
+@dataclass(frozen=True, slots=True)
+class UserAucs:
+    """Each user's own AUC, users in the order of their sorted groups."""
 
-    `groups`: any integers or strings, [n], that tell users apart; rows need not be sorted.
-    """
+    value: Float64
+    """0 for users without both classes, whose `rows` are 0."""
+    rows: npt.NDArray[np.int64]
+    """Impressions of the users with both classes."""
+
+
+def user_aucs(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike) -> UserAucs:
+    """The AUC of each user's impressions. `groups`: any integers or strings, [n], that tell users apart; rows need not
+    be sorted."""
     clicked, score = _checked(labels, scores)
     group: npt.NDArray[Any] = np.asarray(groups)
     if group.shape != clicked.shape:
@@ -61,17 +69,30 @@ def gauc(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike) ->
     positives = np.add.reduceat(clicked, first, dtype=np.int64)
     won = np.add.reduceat(np.where(clicked, ranks, 0.0), first) - positives * (positives + 1) / 2
     pairs = positives * (size - positives)
-    both = pairs > 0
-    rows = int(size[both].sum())
-    value = float((won[both] / pairs[both] * size[both]).sum() / rows) if rows else float("nan")
-    return Gauc(value, int(both.sum()), rows)
+    return UserAucs(won / np.maximum(pairs, 1), np.where(pairs > 0, size, 0))
+
+
+def gauc(labels: npt.ArrayLike, scores: npt.ArrayLike, groups: npt.ArrayLike) -> Gauc:
+    """Impression-weighted mean of each user's own AUC, over the users with both classes (DIN, arXiv 1706.06978, 4.3).
+
+    `groups` as in user_aucs.
+    """
+    each = user_aucs(labels, scores, groups)
+    rows = int(each.rows.sum())
+    value = float(each.value @ each.rows / rows) if rows else float("nan")
+    return Gauc(value, int(np.count_nonzero(each.rows)), rows)
 
 
 def log_loss(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     """Mean negative log likelihood, in nats."""
+    return float(np.mean(log_losses(labels, scores)))
+
+
+def log_losses(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Float64:
+    """Each impression's negative log likelihood, in nats: [n]."""
     clicked, p = _probabilities(labels, scores)
     p = np.clip(p, FLOOR, 1.0 - FLOOR)
-    return float(-np.mean(np.log(np.where(clicked, p, 1.0 - p))))
+    return -np.log(np.where(clicked, p, 1.0 - p))
 
 
 def calibration(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:

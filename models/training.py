@@ -10,6 +10,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -36,6 +37,9 @@ from models.rocket import Rocket, files_of, launch, owners
 
 SAVE_SECONDS = 60.0
 """Progress is written at least this often."""
+
+Watch = Callable[[int, dict[str, float]], None]
+"""Told of every evaluation: its number, from 1, and the validation split's metrics. What it raises ends the run."""
 
 
 class TrainingError(Exception):
@@ -66,13 +70,14 @@ def train(
     *,
     progress: bool = True,
     earlier: Checkpoint | None = None,
+    watch: Watch | None = None,
 ) -> Network:
     """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt. A rocket's
     booster (models/rocket.py) is saved beside it, the light net is the network.
 
-    Continues from folder/last.pt when there is one. A new run starts from the weights and moments of `earlier` where
-    it is given (models/continuing.py); `data` must then be prepared on it. DataError before anything is done when a
-    split is empty.
+    Continues from folder/last.pt when there is one; `watch` is then told of its evaluations again. A new run starts
+    from the weights and moments of `earlier` where it is given (models/continuing.py); `data` must then be prepared on
+    it. DataError before anything is done when a split is empty.
     """
     for split in ("train", "valid"):
         data.parts(split)
@@ -81,7 +86,7 @@ def train(
         machine = train_machine(config, model, data, folder / "fm", seed, progress=progress)
     torch.manual_seed(seed)
     with StopRequest() as stop:
-        run = _Run(config, model, data, folder, seed, progress, stop, machine, earlier)
+        run = _Run(config, model, data, folder, seed, progress, stop, watch, machine, earlier)
         run.resume()
         while run.progress.epoch < config.training.epochs and run.progress.stale < config.training.patience:
             run.epoch()
@@ -132,10 +137,10 @@ class _Run:
 
     def __init__(
         self, config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, progress: bool,
-        stop: "StopRequest", machine: Network | None, earlier: Checkpoint | None,
+        stop: "StopRequest", watch: Watch | None, machine: Network | None, earlier: Checkpoint | None,
     ) -> None:  # fmt: skip
         self.settings: TrainingConfig = config.training
-        self.stop = stop
+        self.stop, self.watch = stop, watch
         self.data, self.folder, self.seed, self.show = data, folder, seed, progress
         self.name = config.name
         self.served = build(model, data.schema)
@@ -247,6 +252,8 @@ class _Run:
         if self.show:
             shown = "  ".join(f"{name} {found[name]:.4f}" for name in ("auc", "gauc", "logloss"))
             bar.write(f"  valid after {state.step} steps of epoch {state.epoch + 1}: {shown}")
+        if self.watch is not None:
+            self.watch(len(state.history), found)
 
     def save(self) -> None:
         """Everything `resume` needs."""
@@ -274,6 +281,9 @@ class _Run:
             self.progress = Progress(**state["progress"])
         except (RuntimeError, ValueError, TypeError, KeyError, EOFError, UnpicklingError) as error:
             raise TrainingError(f"{path}: not a run to continue: {first_line(error)}; --fresh starts over") from error
+        if self.watch is not None:
+            for number, entry in enumerate(self.progress.history, 1):
+                self.watch(number, entry)
 
 
 def hide(batch: Batch, rate: float, seed: int) -> Batch:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bundle.bitmap import Bitmap, test
 from bundle.cells import NOTHING
 from bundle.golden import Common
+from bundle.manifest import FinerankStage, PrerankStage
 from service.budget import Budget
 from service.registry import LoadedBundle
 from service.retrieval import NO_ROWS, Retrieved, retrieve, worthiest
@@ -81,7 +82,7 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
     elif budget.allows(estimates, "prerank", len(rows)):
         with timing.stage("prerank", len(rows)) as stage:
             query = query or live.query.run(values)
-            scores = ads.vectors.products(rows, query["query"]) + query["offset"]
+            scores = calibrated(bundle.manifest.stages.prerank, prerank(live, query, rows))
             timing.count("prerank", count_non_finite(scores))
             chosen = top(likelihood(scores) * ads.bids[rows], sizes.prerank)
             rows, scores = rows[chosen], scores[chosen]
@@ -93,7 +94,7 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
 
     if len(rows) and budget.allows(estimates, "finerank", len(rows)):
         with timing.stage("finerank", len(rows)) as stage:
-            scores = finerank(live, values, rows)
+            scores = calibrated(bundle.manifest.stages.finerank, finerank(live, values, rows))
             timing.count("finerank", count_non_finite(scores))
         estimates.observe("finerank", stage.seen, stage.ms)
         scored_by = "finerank"
@@ -112,21 +113,27 @@ def score(
     live: LoadedBundle, common: Common, rows: Rows, budget: Budget, timing: RequestTiming
 ) -> tuple[npt.NDArray[np.float64], ScoredBy]:
     """pCTR of each row, in the given order, and the stage that gave all of them. Row 1 is scored as an unknown ad."""
-    ads, estimates = live.bundle.ads, live.estimates
+    estimates, stages = live.estimates, live.bundle.manifest.stages
     values: Values = dict(common.feeds())
     if budget.allows(estimates, "finerank", len(rows)):
         with timing.stage("finerank", len(rows)) as stage:
-            scores = finerank(live, values, rows)
+            scores = calibrated(stages.finerank, finerank(live, values, rows))
         estimates.observe("finerank", stage.seen, stage.ms)
         scored_by: ScoredBy = "finerank"
     else:
         timing.skip("finerank", len(rows), "deadline")
         with timing.stage("prerank", len(rows)):
             query = live.query.run(values)
-            scores = ads.vectors.products(rows, query["query"]) + query["offset"]
+            scores = calibrated(stages.prerank, prerank(live, query, rows))
         scored_by = "prerank"
     timing.count(scored_by, count_non_finite(scores))
     return probabilities(scores, scored_by), scored_by
+
+
+def prerank(live: LoadedBundle, query: Values, rows: Rows) -> npt.NDArray[np.float32]:
+    """Pre-rank logits float32[N] of the ads in `rows`."""
+    logits: npt.NDArray[np.float32] = live.bundle.ads.vectors.products(rows, query["query"]) + query["offset"]
+    return logits
 
 
 def finerank(live: LoadedBundle, values: Values, rows: Rows) -> npt.NDArray[np.float32]:
@@ -135,6 +142,11 @@ def finerank(live: LoadedBundle, values: Values, rows: Rows) -> npt.NDArray[np.f
     candidates: Values = {"ads": ads.fields[rows].astype(np.int64), "ad_numbers": ads.numbers[rows]}
     logits: npt.NDArray[np.float32] = live.finerank.run(values | candidates)["logits"]
     return logits
+
+
+def calibrated(stage: PrerankStage | FinerankStage, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A stage's logits as its bundle corrects them."""
+    return logits if stage.calibration is None else stage.calibration.of(logits).astype(np.float32)
 
 
 def probabilities(scores: npt.NDArray[Any], scored_by: ScoredBy) -> npt.NDArray[np.float64]:

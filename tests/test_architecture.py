@@ -23,7 +23,7 @@ def sources() -> list[Path]:
     [
         ("bundle", "torch onnx onnxruntime fastapi redis polars pyarrow faiss service models export benchmarks"),
         ("service", "torch onnx faiss polars pyarrow sklearn scipy pandas models export benchmarks"),
-        ("models", "fastapi uvicorn redis onnxruntime service export"),
+        ("models", "fastapi uvicorn onnxruntime service export"),  # optuna loads redis where it finds it
         ("export", "fastapi uvicorn redis service"),
     ],
 )

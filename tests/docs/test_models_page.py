@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from models import prerankers
 from models.config import RocketConfig, TrainConfig, TrainingConfig
+from models.intervals import METRICS
 from models.metrics import summary
 from models.networks.config import ModelConfig
 from models.networks.network import POSITIONS
@@ -44,6 +45,15 @@ def test_the_funnels_figures_are_in_its_code() -> None:
 def test_the_pre_rankers_figures_are_those_of_the_table() -> None:
     said = [name for row in table(PAGE, "prerankers") for name in codes(row[0])]
     assert said == [f"funnel.NAME.{column}" for column in prerankers.COLUMNS]
+
+
+def test_the_leaderboards_keys_are_in_its_code() -> None:
+    files = ("figures", "command")
+    source = "".join((ROOT / f"benchmarks/leaderboard/{name}.py").read_text() for name in files)
+    for row in table(PAGE, "leaderboard"):
+        for name in codes(row[0]):
+            last = name.rpartition(".")[2].removeprefix("d")
+            assert last in source or last in METRICS, name
 
 
 def test_numbers_are_those_of_the_code() -> None:

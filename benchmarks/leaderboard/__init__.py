@@ -1,0 +1,1 @@
+"""`adrank leaderboard`: every model of a data set, trained, compared with DIN on the same impressions, and timed."""
