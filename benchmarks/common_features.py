@@ -21,7 +21,8 @@ FORMS = ("grouped", "flat")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--impressions N`."""
+    """`--impressions N` and `--shown N ...`."""
+    parser.add_argument("--shown", type=int, nargs="+", default=SHOWN, metavar="N", help="a user [5 10 30]")
     parser.add_argument("--impressions", type=int, default=120_000, metavar="N", help="of each log [120000]")
 
 
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> Report:
     report = Report("common")
     stored: list[tuple[str | int | float, ...]] = []
     trained: list[tuple[str | int | float, ...]] = []
-    for shown in SHOWN:
+    for shown in arguments.shown:
         users, log = total // shown, simulate(total, shown)
         with tempfile.TemporaryDirectory() as temporary:
             folders = {form: Path(temporary) / form for form in FORMS}

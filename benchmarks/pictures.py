@@ -45,7 +45,7 @@ PICTURES = (
     Picture("http-light-p50", "http.light.rate.p50.", "16-8 over HTTP, median", "requests a second"),
     Picture("http-light-p99", "http.light.rate.p99.", "16-8 over HTTP, 99th percentile", "requests a second"),
     Picture("daily-auc", "daily.auc.", "Each day by networks of the days before", "day", y="AUC", days=True),
-    Picture("daily-seconds", "daily.seconds.", "What they cost a day", "day", y="seconds, processor time", days=True),
+    Picture("daily-seconds", "daily.seconds.", "What they cost", "day", y="seconds, processor time", days=True),
 )
 
 
@@ -104,7 +104,7 @@ def draw(picture: Picture, lines: Series, path: Path) -> None:
             axes.xaxis.set_minor_formatter("")
         if picture.from_zero:
             axes.set_ylim(0, 1.1 * max(y for points in lines.values() for _, y in points))
-        elif picture.y != "AUC":
+        elif not picture.days:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")

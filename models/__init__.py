@@ -7,6 +7,6 @@ networks/        one file a network, what they share, and configuration -> netwo
 qscore.py        the one model that is a table
 training.py      the one training loop, with pretraining.py, embedding_l2.py and numerics.py
 checkpoint.py    what it leaves on disk
-metrics.py evaluation.py breakdown.py funnel.py prerankers.py multiply_adds.py   how good the result is, at what cost
+metrics.py evaluation.py breakdown.py funnel.py prerankers.py   how good the result is, at what cost
 train.py evaluate.py                 the commands
 """

@@ -54,8 +54,9 @@ class PreRanker(Protocol):
     def pctr(self, batch: Batch, ads: npt.NDArray[np.int64], /) -> npt.NDArray[np.float32]:
         """float32[n] of the catalogue's ads `ads`, counted from 0 without the reserved rows."""
 
-    def multiply_adds(self, batch: Batch, /) -> float:
-        """A candidate of this request."""
+    @property
+    def multiply_adds(self) -> int:
+        """A candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Rival:
     """One pre-ranker in the place of the two towers, and what was found of it."""
 
     preranker: PreRanker
-    found: list[tuple[float, float, float]] = field(default_factory=list)
+    found: list[tuple[float, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     def ask(self, asked: Asked, bids: npt.NDArray[np.float32], keep: int) -> None:
@@ -92,13 +93,17 @@ class Rival:
         value = self.preranker.pctr(asked.batch, asked.scored) * bids[asked.scored]
         kept = asked.scored[top(value, keep)]
         self.seconds.append(perf_counter() - started)
-        self.found.append((asked.recall(kept), asked.lost(kept), self.preranker.multiply_adds(asked.batch)))
+        self.found.append((asked.recall(kept), asked.lost(kept)))
 
     def figures(self) -> dict[str, float]:
-        """Means, and the median time."""
-        means = [float(each) for each in np.mean(self.found, axis=0)]
-        names = ("recall_after_prerank", "ecpm_lost", "multiply_adds")
-        return dict(zip(names, means, strict=True)) | {"ms": float(np.median(self.seconds)) * 1e3}
+        """Means, what a candidate costs, and the median time."""
+        recall, lost = (float(each) for each in np.mean(self.found, axis=0))
+        return {
+            "recall_after_prerank": recall,
+            "ecpm_lost": lost,
+            "multiply_adds": float(self.preranker.multiply_adds),
+            "ms": float(np.median(self.seconds)) * 1e3,
+        }
 
 
 def measure_funnel(

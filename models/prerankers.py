@@ -14,8 +14,8 @@ from models.config import ConfigError
 from models.data.batches import Batch
 from models.data.prepared import PreparedData
 from models.funnel import CHUNK, PreRanker, catalogue, with_candidates
-from models.multiply_adds import multiply_adds
 from models.networks.config import QscoreConfig
+from models.networks.cost import cost_of
 from models.networks.network import Network, TwoTower
 
 Float32 = npt.NDArray[np.float32]
@@ -35,9 +35,10 @@ class ByQscore:
         """A look-up."""
         return self.scores[FIRST_KNOWN + ads]
 
-    def multiply_adds(self, _: Batch) -> float:
+    @property
+    def multiply_adds(self) -> int:
         """None."""
-        return 0.0
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,10 @@ class ByVectors:
         found: Float32 = 1 / (1 + np.exp(-logits))
         return found
 
-    def multiply_adds(self, _: Batch) -> float:
+    @property
+    def multiply_adds(self) -> int:
         """The inner product."""
-        return float(self.stored.codes.shape[1])
+        return int(self.stored.codes.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,10 @@ class ByNetwork:
         found: Float32 = torch.sigmoid(torch.cat(logits)).numpy()
         return found
 
-    def multiply_adds(self, batch: Batch) -> float:
-        """Of its matrix products."""
-        return multiply_adds(self.network, batch)
+    @property
+    def multiply_adds(self) -> int:
+        """Of its matrix products, with full histories."""
+        return cost_of(self.network).candidate
 
 
 def prerankers(checkpoints: Sequence[Checkpoint], data: PreparedData) -> dict[str, PreRanker]:

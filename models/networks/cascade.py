@@ -6,6 +6,8 @@ p is the overall rate of the training split, m the strength that maximises the l
 have 0. A training row's own label is left out of its statistic: with it, the second model would read the answer there.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -41,10 +43,11 @@ class Cascade(nn.Module):
         self.register_buffer("strength", torch.tensor(1.0))
 
     def count(self, data: PreparedData) -> None:
-        """Clicks and impressions of the training split. DataError when there is no rate to smooth."""
+        """Clicks and impressions of the whole training split, also of what training that goes on leaves out. DataError
+        when there is no rate to smooth."""
         size = len(self.shown)
         shown, clicks = np.zeros(size), np.zeros(size)
-        for batch in batches(data, "train", 65_536):
+        for batch in batches(replace(data, since=None), "train", 65_536):
             ids = batch.ads[:, self.column].numpy()
             shown += np.bincount(ids, minlength=size)
             clicks += np.bincount(ids, weights=batch.labels.numpy(), minlength=size)

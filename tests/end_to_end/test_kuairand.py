@@ -54,7 +54,8 @@ class Made:
             self.figures[kind] = json.loads(report.read_text())
             folders[kind] = out / "checkpoints" / f"kuairand-{kind}-seed1"
         (prepared,) = (out / "data").iterdir()
-        stages = [text for kind, folder in folders.items() for text in (f"--{kind}", str(folder))]
+        stage_of = {"finerank": "din", "prerank": "dqm", "qscore": "qscore"}
+        stages = [text for stage, kind in stage_of.items() for text in (f"--{stage}", str(folders[kind]))]
         target = ["--prepared", str(prepared), "--out", str(out / "bundles"), "--id", "kuairand"]
         assert export([*stages, *target]) == 0
         torch.set_num_threads(1)  # as the other tests have it

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from models.config import ConfigError, Pretraining
-from models.networks.config import DinConfig, FmConfig, FnnConfig
+from models.networks.config import DinConfig, FmConfig, FnnConfig, LrConfig
 from models.networks.din import Din
 from models.networks.fnn import Fnn
+from models.networks.registry import build
 from models.pretraining import cooccurrence_embeddings, machine_before, pretrain
 from models.train import train_one
 from tests.market import Market, make_config
@@ -128,3 +129,9 @@ def test_the_time_of_pretraining_is_reported_apart(market: Market, tmp_path: Pat
     found = train_one(config, market.data, tmp_path / "timed", seed=1, progress=False)
     assert found["pretraining.seconds"] > 0
     assert json.loads((tmp_path / "timed/metrics.json").read_text())["pretraining.seconds"] > 0
+
+
+def test_a_linear_model_has_no_embeddings_to_start(market: Market) -> None:
+    lr = build(LrConfig(kind="lr"), market.data.schema)
+    with pytest.raises(ConfigError, match="behaviours and ads share no 'ad_id' embeddings in this kind of model"):
+        pretrain(lr, market.data, Pretraining(history="clicks", field="ad_id"))

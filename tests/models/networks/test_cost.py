@@ -38,6 +38,18 @@ def test_two_towers_cost_an_inner_product_a_candidate() -> None:
     assert cost_of(build(config, SCHEMA)) == Cost((USER + BEHAVIOUR) * 9 + 9 * 5 + CONTEXT * 6, 6)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mtl", AD * 8 + 8 * 4 + 4),
+        ("mtl-shared", AD * 8 + 8 * 4 + 4),
+        ("cold", (AD + BEHAVIOUR) * (5 + 8) + 8 * 4 + 4),  # gates and network over the ad and its cross
+    ],
+)
+def test_a_candidate_of(name: str, expected: int) -> None:
+    assert cost_of(small(name)).candidate == expected
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_counting_changes_nothing(name: str) -> None:
     network = small(name).train()
