@@ -105,7 +105,7 @@ def test_the_projects_spaces_hold_for_the_projects_configurations(path: Path) ->
     alone = [config for config in configs if config.rocket is None]  # a rocket's two networks share a dimension
     fitting = [config for config in alone if path.stem in (config.name, config.model.kind)]
     for config in fitting or [make_config("any", {"kind": path.stem})]:
-        read_space(path, config)
+        assert read_space(path, config).tune
 
 
 def test_a_table_has_no_space() -> None:

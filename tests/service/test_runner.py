@@ -85,7 +85,8 @@ def test_who_gives_up_waiting_never_runs_and_holds_nobody_up() -> None:
 def test_threads_run_at_the_same_time() -> None:
     async def scenario() -> None:
         runner, both = InThreads(2), threading.Barrier(2)
-        await asyncio.gather(*(runner.run(lambda: both.wait(30)) for _ in range(2)))
+        places = await asyncio.gather(*(runner.run(lambda: both.wait(30)) for _ in range(2)))
+        assert sorted(places) == [0, 1], "each waited for the other"
         runner.close()
 
     asyncio.run(scenario())
