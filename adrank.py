@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("models.evaluate", "AUC, GAUC, log loss and calibration of a checkpoint"),
     "calibrate": ("models.calibrate", "correct a checkpoint's probabilities, by the validation split"),
     "leaderboard": ("benchmarks.leaderboard.command", "train and compare every model of a data set"),
+    "compress": ("export.compress", "make a trained network smaller, by a recipe"),
     "tune": ("models.tune", "search a model's parameters on the validation split"),
     "export": ("export.command", "turn checkpoints into a bundle, proved against torch"),
     "bundle": ("bundle.command", "show or verify a bundle"),

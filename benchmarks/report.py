@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from models.numerics import processor
+
 LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "torch", "faiss-cpu", "fastapi", "uvicorn", "redis")
 
 
@@ -73,7 +75,7 @@ class Report:
 def where() -> dict[str, str]:
     """Machine, load, threads and versions, which stand beside every table."""
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory_gb():.0f} GB, {platform.system()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, {_memory_gb():.0f} GB, {platform.system()}",
         "load at start": f"{os.getloadavg()[0]:.2f}",
         "threads": "1 for every measured computation",
         "python": platform.python_version(),
@@ -90,13 +92,6 @@ def _shown(value: str | int | float) -> str:
 
 def _line(cells: Sequence[str], widths: list[int]) -> str:
     return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _memory_gb() -> float:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from bundle.certificate import Certificate
 from bundle.errors import BundleError, ContractError
 from bundle.folder import Bundle, open_bundle
 from bundle.golden import GOLDEN, load_golden
@@ -75,6 +76,8 @@ def describe(manifest: Manifest) -> Iterator[str]:
     pre, fine = stages.prerank, stages.finerank
     yield f"  prerank    keeps {pre.keep:,}; {pre.model}, dimension {pre.dimension}, {_shown(pre.query)}"
     yield f"  finerank   keeps {fine.keep:,}; {fine.model}, {_shown(fine.graph)}"
+    if fine.certificate is not None:
+        yield from fine.certificate.lines()
     yield "quality on the test split"
     names = sorted({name for metrics in manifest.quality.values() for name in metrics})
     widths = [max(12, len(name) + 2) for name in names]
@@ -89,20 +92,30 @@ def describe(manifest: Manifest) -> Iterator[str]:
 def figures(manifest: Manifest) -> dict[str, float]:
     """The manifest's numbers with flat keys."""
     stages = manifest.stages
-    return {
-        "bundle.ads": manifest.catalogue.ads,
-        "bundle.users": manifest.users,
-        "bundle.files": len(manifest.files),
-        "bundle.bytes": _total(manifest),
-        "bundle.retrieval.keep": stages.retrieval.keep,
-        "bundle.qscore.keep": stages.qscore.keep,
-        "bundle.prerank.keep": stages.prerank.keep,
-        "bundle.finerank.keep": stages.finerank.keep,
-    } | {
-        f"bundle.quality.{model}.{name}": value
-        for model, metrics in manifest.quality.items()
-        for name, value in metrics.items()
-    }
+    return (
+        {
+            "bundle.ads": manifest.catalogue.ads,
+            "bundle.users": manifest.users,
+            "bundle.files": len(manifest.files),
+            "bundle.bytes": _total(manifest),
+            "bundle.retrieval.keep": stages.retrieval.keep,
+            "bundle.qscore.keep": stages.qscore.keep,
+            "bundle.prerank.keep": stages.prerank.keep,
+            "bundle.finerank.keep": stages.finerank.keep,
+        }
+        | _proved(stages.finerank.certificate)
+        | {
+            f"bundle.quality.{model}.{name}": value
+            for model, metrics in manifest.quality.items()
+            for name, value in metrics.items()
+        }
+    )
+
+
+def _proved(certificate: Certificate | None) -> dict[str, float]:
+    """A certificate's numbers."""
+    found = {} if certificate is None else certificate.figures()
+    return {f"bundle.finerank.certificate.{name}": value for name, value in found.items()}
 
 
 def _features(schema: FeatureSchema) -> Iterator[str]:

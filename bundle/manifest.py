@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from bundle.calibration import Calibration
+from bundle.certificate import Certificate
 from bundle.errors import ManifestError
 from bundle.precision import Precision
 from bundle.schema import FeatureSchema, Frozen
@@ -91,6 +92,8 @@ class FinerankStage(Frozen):
     """At most this many ads are returned, whatever k a request asks for."""
     calibration: Calibration | None = None
     """How its logits are corrected; None: not at all."""
+    certificate: Certificate | None = None
+    """What a compressed network was measured to be worth; None: it is as it was trained."""
 
 
 class Stages(Frozen):

@@ -90,6 +90,7 @@ class Trained:
             raise ConfigError(f"{self.qscore.folder} holds a {self.qscore.config.model.kind}, a qscore is needed there")
         for checkpoint in (self.finerank, self.prerank):
             checkpoint.calibration()  # now, not after the graphs have been made
+        self.finerank.certificate()
 
     def networks(self) -> tuple[Network, TwoTower]:
         """The fine-ranker and the pre-ranker. ConfigError when they are none."""
@@ -186,6 +187,7 @@ def assemble(
                     position=fixed_position(network),
                     keep=settings.finerank,
                     calibration=trained.finerank.calibration(),
+                    certificate=trained.finerank.certificate(),
                 ),
             ),
             golden=GoldenSpec(

@@ -5,8 +5,10 @@ CHECKPOINT/best.pt       state_dict of the best evaluation      (qscore: qscore.
 CHECKPOINT/last.pt       network, optimiser, averages and random state, to resume after an interruption
 CHECKPOINT/vocabulary/   NAME.npy, the values of the ids, so that training can continue when the data are gone
 CHECKPOINT/metrics.json  flat numbers                               CHECKPOINT/calibration.json  of `adrank calibrate`
+CHECKPOINT/certificate.json  of `adrank compress`, with compression.json
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ import torch
 from pydantic import ValidationError
 
 from bundle.calibration import Calibration
+from bundle.certificate import Certificate
 from bundle.schema import FeatureSchema
 from models.config import ConfigError, TrainConfig
 from models.data.prepared import PreparedData
@@ -79,6 +82,27 @@ class Checkpoint:
         except ValidationError as error:
             raise ConfigError(describe(self.calibration_file, error)) from error
 
+    @property
+    def certificate_file(self) -> Path:
+        """Where `adrank compress` leaves what it proved."""
+        return self.folder / "certificate.json"
+
+    def certificate(self) -> Certificate | None:
+        """What its network was measured to be worth against the one it was made from; None for one that was not
+        compressed. ConfigError when the file is none, or is of other weights."""
+        try:
+            found = Certificate.model_validate_json(self.certificate_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise ConfigError(describe(self.certificate_file, error)) from error
+        if found.weights != digest(self.folder / "best.pt"):
+            raise ConfigError(
+                f"{self.certificate_file} is of weights {found.weights[:12]}, best.pt is "
+                f"{digest(self.folder / 'best.pt')[:12]}; `adrank compress` makes both"
+            )
+        return found
+
     def require_same_data(self, data: PreparedData) -> None:
         """ConfigError unless `data` is what this checkpoint was trained on."""
         if data.prepared.fingerprint != self.data_fingerprint:
@@ -130,6 +154,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise ConfigError(describe(folder, error)) from error
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{folder}: not a checkpoint: {error!r}") from error
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def first_line(error: Exception) -> str:

@@ -1,8 +1,11 @@
-"""How torch computes while a command runs, put back afterwards; and reading the numbers a command is given."""
+"""How torch computes while a command runs, put back afterwards; what it computes on; and reading the numbers a command
+is given."""
 
 import argparse
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -18,6 +21,15 @@ def computing(threads: int) -> Iterator[None]:
     finally:
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+def processor() -> str:
+    """What this machine calls its processor."""
+    listed = Path("/proc/cpuinfo")
+    for line in listed.read_text().splitlines() if listed.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def at_least(bound: int) -> Callable[[str], int]:

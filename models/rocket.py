@@ -21,6 +21,7 @@ from models.data.prepared import PreparedData
 from models.networks.config import QscoreConfig
 from models.networks.network import Network
 from models.networks.registry import build
+from models.teaching import Taught
 
 BOOSTER = "booster.pt"
 """The booster's state_dict, of the evaluation that best.pt has the light net of."""
@@ -80,15 +81,19 @@ def launch(light: Network, settings: RocketConfig, schema: FeatureSchema) -> Roc
     return Rocket(light, _booster(settings, schema), settings)
 
 
-def owners(network: Network | Rocket) -> list[Network]:
+def owners(network: Network | Rocket | Taught) -> list[Network]:
     """The networks with an arena of their own: whose embeddings are pre-trained and regularised."""
+    if isinstance(network, Taught):
+        return [network.pupil]
     if not isinstance(network, Rocket):
         return [network]
     return [network.light] if network.settings.share else [network.light, network.booster]
 
 
-def files_of(network: Network | Rocket) -> dict[str, Network]:
+def files_of(network: Network | Rocket | Taught) -> dict[str, Network]:
     """What a checkpoint keeps: file -> network. best.pt is that of the network as it is served."""
+    if isinstance(network, Taught):
+        return {"best.pt": network.pupil}
     if not isinstance(network, Rocket):
         return {"best.pt": network}
     return {"best.pt": network.light, BOOSTER: network.booster}

@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -34,6 +34,7 @@ from models.networks.network import Network
 from models.networks.registry import build
 from models.pretraining import machine_before, pretrain, take_over
 from models.rocket import Rocket, files_of, launch, owners
+from models.teaching import Lesson, Taught
 
 SAVE_SECONDS = 60.0
 """Progress is written at least this often."""
@@ -71,22 +72,25 @@ def train(
     progress: bool = True,
     earlier: Checkpoint | None = None,
     watch: Watch | None = None,
+    start: Mapping[str, Tensor] | None = None,
+    lesson: Lesson | None = None,
 ) -> Network:
     """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt. A rocket's
     booster (models/rocket.py) is saved beside it, the light net is the network.
 
     Continues from folder/last.pt when there is one; `watch` is then told of its evaluations again. A new run starts
     from the weights and moments of `earlier` where it is given (models/continuing.py); `data` must then be prepared on
-    it. DataError before anything is done when a split is empty.
+    it. It starts from the weights `start` of the same network where they are given, and learns from the teacher of a
+    `lesson` (models/teaching.py). DataError before anything is done when a split is empty.
     """
     for split in ("train", "valid"):
         data.parts(split)
     machine = None
-    if earlier is None:
+    if earlier is None and start is None:
         machine = train_machine(config, model, data, folder / "fm", seed, progress=progress)
     torch.manual_seed(seed)
     with StopRequest() as stop:
-        run = _Run(config, model, data, folder, seed, progress, stop, watch, machine, earlier)
+        run = _Run(config, model, data, folder, seed, progress, stop, watch, machine, earlier, start, lesson)
         run.resume()
         while run.progress.epoch < config.training.epochs and run.progress.stale < config.training.patience:
             run.epoch()
@@ -138,18 +142,21 @@ class _Run:
     def __init__(
         self, config: TrainConfig, model: NetworkConfig, data: PreparedData, folder: Path, seed: int, progress: bool,
         stop: "StopRequest", watch: Watch | None, machine: Network | None, earlier: Checkpoint | None,
+        start: Mapping[str, Tensor] | None, lesson: Lesson | None,
     ) -> None:  # fmt: skip
         self.settings: TrainingConfig = config.training
         self.stop, self.watch = stop, watch
         self.data, self.folder, self.seed, self.show = data, folder, seed, progress
         self.name = config.name
         self.served = build(model, data.schema)
-        self.network: Network | Rocket = self.served
+        self.network: Network | Rocket | Taught = self.served if lesson is None else Taught(self.served, lesson)
         if config.rocket is not None:
             self.network = launch(self.served, config.rocket, data.schema)
         self.network.prepare(data)
         moved = continue_network(self.served, data, earlier) if earlier is not None else {}
-        if earlier is None:
+        if start is not None:
+            self.served.load_state_dict(start)
+        elif earlier is None:
             for each in owners(self.network):
                 if machine is not None:
                     take_over(each, machine)

@@ -55,6 +55,10 @@ class Arena(nn.Module):
         """Arena rows of ids [..., columns]."""
         return torch.where(ids == PADDING, ids, ids + offsets)
 
+    def stored_bytes(self) -> int:
+        """What the tables take where they are served."""
+        return self.weight.numel() * self.weight.element_size()
+
     def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
         """Embeddings [..., columns, d] of ids [..., columns]."""
         return F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING)

@@ -1,0 +1,17 @@
+"""Step of a recipe -> what it does."""
+
+from collections.abc import Callable
+from typing import Any
+
+from models.compression.fine_tune import fine_tune
+from models.compression.recipe import FineTune, Step
+from models.compression.subject import Material, Subject
+
+STEPS: dict[type[Step], Callable[[Any, Subject, Material], Subject]] = {
+    FineTune: fine_tune,
+}
+
+
+def take(step: Step, subject: Subject, material: Material) -> Subject:
+    """The network after one step. CompressionError when the step does not fit it."""
+    return STEPS[type(step)](step, subject, material)

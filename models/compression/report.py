@@ -1,0 +1,44 @@
+"""What a recipe did, as a table and as flat figures."""
+
+from collections.abc import Sequence
+
+from models.compression.pipeline import Compressed, Measured
+from models.compression.subject import Subject
+from models.data.prepared import PreparedData
+from models.evaluation import network_scorer, score_split
+from models.intervals import METRICS, Interval, bootstrap
+
+COLUMNS = ("bytes", "table_bytes", "parameters", "multiply_adds", "valid.auc", "valid.gauc")
+
+
+def table(steps: Sequence[Measured]) -> str:
+    """One line a step; sizes absolute, quality with its change since the original."""
+    lines = ["  " + "step".ljust(20) + "".join(name.rjust(16) for name in COLUMNS)]
+    first = steps[0].figures
+    for each in steps:
+        cells = []
+        for name in COLUMNS:
+            value = each.figures[name]
+            if "." in name:
+                cells.append(f"{value:.4f} {value - first[name]:+.4f}".rjust(16))
+            else:
+                cells.append(f"{value:,.0f}".rjust(16))
+        lines.append("  " + each.what.ljust(20) + "".join(cells))
+    return "\n".join(lines)
+
+
+def differences(subject: Subject, original: Subject, data: PreparedData, split: str) -> dict[str, Interval]:
+    """Metric -> one network minus another on a split, on the same impressions, with its interval
+    (models/intervals.py)."""
+    one, two = (score_split(network_scorer(each.network), data, split) for each in (subject, original))
+    drawn = bootstrap(one.labels, one.users, [one.scores, two.scores])
+    return {metric: drawn.difference(metric, [0], [1]) for metric in METRICS}
+
+
+def flat(found: Compressed) -> dict[str, float]:
+    """Keys N.STEP.FIGURE of every step."""
+    return {
+        f"{number}.{each.what}.{name}": value
+        for number, each in enumerate(found.record.steps)
+        for name, value in each.figures.items()
+    }
