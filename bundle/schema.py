@@ -20,9 +20,9 @@ FIRST_KNOWN = 2
 
 
 class Frozen(BaseModel):
-    """A configuration object that cannot change and refuses keys it does not know."""
+    """A configuration object that cannot change and refuses keys it does not know, and numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Kind(StrEnum):

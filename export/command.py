@@ -20,6 +20,7 @@ from models.checkpoint import open_checkpoint, write_json
 from models.config import ConfigError
 from models.data.prepared import find_prepared
 from models.data.spec import DataError, complaints
+from models.options import file_to_write, folder_to_write
 
 SIZES = FunnelSettings()
 
@@ -49,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
         default=Path("artifacts/data"),
         help="prepared data, or a folder of them (default artifacts/data)",
     )
-    p.add_argument("--out", type=Path, metavar="DIR", default=Path("artifacts/bundles"), help="folder of bundles")
+    p.add_argument(
+        "--out", type=folder_to_write, metavar="DIR", default=Path("artifacts/bundles"), help="folder of bundles"
+    )
     p.add_argument("--id", metavar="NAME", help="name of the bundle (default: the fine-ranker's name and the time)")
     for stage in ("retrieval", "qscore", "prerank"):
         size = getattr(SIZES, stage)
@@ -67,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "that are faster so on this machine. fp16: whole graphs, for GPU providers. auto: tries tables in fp16 and "
         "int8 and products in int8, takes what is smaller or faster here",
     )
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the measured differences as flat JSON")
+    p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the measured differences as flat JSON")
     return p
 
 

@@ -17,6 +17,7 @@ from models.evaluation import Scored, score_split
 from models.metrics import summary
 from models.networks.config import QscoreConfig
 from models.numerics import at_least, computing
+from models.options import file_to_write
 
 SHOWN = ("auc", "gauc", "logloss", "calibration", "ece")
 
@@ -47,8 +48,10 @@ def parser() -> argparse.ArgumentParser:
         help="prepared data, or a folder of them (default artifacts/data)",
     )
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics before and after as flat JSON")
-    p.add_argument("--picture", type=Path, metavar="FILE", help="draw reliability curves before and after, e.g. as SVG")
+    p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the metrics before and after as flat JSON")
+    p.add_argument(
+        "--picture", type=file_to_write, metavar="FILE", help="draw reliability curves before and after, e.g. as SVG"
+    )
     return p
 
 

@@ -138,22 +138,20 @@ def run_of(config: TrainConfig, data: PreparedData, continued: Mapping[str, str]
 
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Open a checkpoint folder. ConfigError names the file that is missing or wrong."""
+    path = folder / "config.json"
     try:
-        head = json.loads((folder / "config.json").read_text())
-        return Checkpoint(
-            folder,
-            TrainConfig.model_validate(head["config"]),
-            FeatureSchema.model_validate_json((folder / "schema.json").read_bytes()),
-            str(head["data"]),
-            int(head["seed"]),
-            json.loads((folder / "metrics.json").read_text()),
-        )
+        head = json.loads(path.read_text())
+        config, data, seed = TrainConfig.model_validate(head["config"]), str(head["data"]), int(head["seed"])
+        path = folder / "schema.json"
+        schema = FeatureSchema.model_validate_json(path.read_bytes())
+        path = folder / "metrics.json"
+        return Checkpoint(folder, config, schema, data, seed, json.loads(path.read_text()))
     except OSError as error:
-        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}; `adrank train` writes it") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; `adrank train` writes it") from error
     except ValidationError as error:
-        raise ConfigError(describe(folder, error)) from error
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"{folder}: not a checkpoint: {error!r}") from error
+        raise ConfigError(describe(path, error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not of a checkpoint: {error!r}") from error
 
 
 def digest(path: Path) -> str:

@@ -128,6 +128,8 @@ class TrainConfig(Frozen):
     @model_validator(mode="after")
     def _fits(self) -> "TrainConfig":
         model, training = self.model, self.training
+        if isinstance(model, QscoreConfig) and training.pretraining is not None:
+            raise ValueError("training.pretraining is set, but a qscore is counted and starts from nothing")
         if isinstance(model, LinearConfig):
             if training.averaging and (model.l1 or model.l21):
                 raise ValueError(

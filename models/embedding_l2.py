@@ -12,6 +12,7 @@ from torch import Tensor
 from bundle.schema import PADDING
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
+from models.networks.layers import key
 from models.networks.network import Network
 
 
@@ -41,8 +42,8 @@ class EmbeddingL2:
             arena.rows(batch.context, network.context.offsets),
             arena.rows(batch.ads, network.ad.offsets),
         ]
-        for name, ids in batch.histories.items():
-            offsets = network.behaviours[f"history_{name}"].offsets
+        for history in network.schema.histories:
+            offsets = network.behaviours[key(history)].offsets
             assert isinstance(offsets, Tensor)
-            rows.append(arena.rows(ids, offsets))
+            rows.append(arena.rows(batch.histories[history.name], offsets))
         return rows

@@ -18,6 +18,7 @@ from models.funnel import FunnelSizes, measure_funnel
 from models.networks.cold import Cold
 from models.networks.config import QscoreConfig
 from models.numerics import at_least, computing
+from models.options import file_to_write
 from models.train import table
 
 
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--by", metavar="FIELD", help="also for each value of a categorical context field")
     p.add_argument("--gates", action="store_true", help="also the mean gate of each field, of a COLD")
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics as flat JSON")
+    p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the metrics as flat JSON")
     return p
 
 

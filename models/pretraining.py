@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from bundle.schema import FIRST_KNOWN
+from bundle.schema import FIRST_KNOWN, FieldSpec, HistorySpec
 from models.config import ConfigError, Pretraining, TrainConfig
 from models.data.batches import batches
 from models.data.prepared import PreparedData
@@ -38,7 +38,17 @@ def machine_before(config: TrainConfig, model: NetworkConfig) -> TrainConfig | N
     if settings is None or not settings.fm_epochs:
         return None
     if not isinstance(model, EmbeddedConfig):
-        raise ConfigError(f"pretraining: fm_epochs is {settings.fm_epochs}, a {model.kind} has no embeddings to start")
+        raise ConfigError(
+            f"training.pretraining: fm_epochs is {settings.fm_epochs}, a {model.kind} has no embeddings to start"
+        )
+    if config.rocket is not None and not config.rocket.share:
+        booster = config.rocket.booster
+        if not isinstance(booster, EmbeddedConfig) or booster.embedding != model.embedding:
+            found = f"has {booster.embedding}" if isinstance(booster, EmbeddedConfig) else f"is a {booster.kind}"
+            raise ConfigError(
+                f"training.pretraining: fm_epochs is {settings.fm_epochs}: both networks start from one machine of "
+                f"model.embedding {model.embedding}, rocket.booster {found}"
+            )
     from_history = settings.model_copy(update={"fm_epochs": 0}) if settings.history is not None else None
     machine = FmConfig(
         kind="fm",
@@ -61,16 +71,29 @@ def take_over(network: Network, machine: Network) -> None:
             mine[name].copy_(value)
 
 
+def require_pretraining(network: Network, settings: Pretraining) -> tuple[HistorySpec, FieldSpec]:
+    """The history to start from and the field whose table starts. ConfigError when the network has no such ones."""
+    schema = network.schema
+    history = next((each for each in schema.histories if each.name == settings.history), None)
+    if history is None or settings.field not in history.fields:
+        known = ", ".join(f"{each.name}: {'/'.join(each.fields)}" for each in schema.histories) or "none"
+        raise ConfigError(
+            f"training.pretraining: there is no field {settings.field!r} in a history {settings.history!r}, "
+            f"known: {known}"
+        )
+    field = next(each for each in schema.ad.id_fields if each.name == settings.field)
+    if field.width != 1:
+        raise ConfigError(f"training.pretraining: field {field.name!r} has several values")
+    if not network.arena.shared:
+        raise ConfigError(
+            f"training.pretraining: behaviours and ads share no {field.name!r} embeddings in this kind of model"
+        )
+    return history, field
+
+
 def pretrain(network: Network, data: PreparedData, settings: Pretraining) -> None:
     """Start one table from co-occurrence in the training users' histories. ConfigError when it cannot be."""
-    history = next((each for each in data.schema.histories if each.name == settings.history), None)
-    if history is None or settings.field not in history.fields:
-        raise ConfigError(f"pretraining: there is no field {settings.field!r} in a history {settings.history!r}")
-    field = next(each for each in data.schema.ad.id_fields if each.name == settings.field)
-    if field.width != 1:
-        raise ConfigError(f"pretraining: field {field.name!r} has several values")
-    if not network.arena.shared:
-        raise ConfigError(f"pretraining: behaviours and ads share no {field.name!r} embeddings in this kind of model")
+    history, field = require_pretraining(network, settings)
     column = data.schema.history_columns(history).index(data.schema.ad.columns_of(field.name).start)
     latest: dict[int, npt.NDArray[np.int64]] = {}
     for batch in batches(data, "train", 65_536):
@@ -80,7 +103,7 @@ def pretrain(network: Network, data: PreparedData, settings: Pretraining) -> Non
     try:
         start = cooccurrence_embeddings(list(latest.values()), field.size, network.arena.dimension, settings.std)
     except ValueError as error:
-        raise ConfigError(f"pretraining {field.name!r}: {error}") from error
+        raise ConfigError(f"training.pretraining: field {field.name!r}: {error}") from error
     first = network.arena.starts[table_of(field)] + FIRST_KNOWN
     with torch.no_grad():
         found = torch.from_numpy(start[FIRST_KNOWN:])

@@ -26,6 +26,9 @@ from models.networks.cost import cost_of
 from models.networks.network import Network
 from models.networks.registry import parameters
 from models.numerics import at_least, computing
+from models.options import file_to_write, folder_to_write
+from models.options import seed as seed_option
+from models.preflight import require_fields, require_splits
 from models.qscore import fit_qscore
 from models.rocket import read_booster
 from models.training import TrainingError, train
@@ -51,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--seed",
-        type=at_least(0),
+        type=seed_option,
         metavar="N",
         nargs="+",
         default=[1],
@@ -59,14 +62,14 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--out",
-        type=Path,
+        type=folder_to_write,
         metavar="DIR",
         default=Path("artifacts/checkpoints"),
         help="where the folders NAME-seedN go (default artifacts/checkpoints)",
     )
     p.add_argument(
         "--prepared",
-        type=Path,
+        type=folder_to_write,
         metavar="DIR",
         default=Path("artifacts/data"),
         help="where prepared data are kept (default artifacts/data)",
@@ -86,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
     p.add_argument("--fresh", action="store_true", help="forget an earlier run of the same name and seed")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the metrics as flat JSON")
+    p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the metrics as flat JSON")
     p.add_argument("--quiet", action="store_true", help="no progress bars")
     return p
 
@@ -126,6 +129,7 @@ def run(options: argparse.Namespace) -> int:
             require_continuable(config, earlier, list(folders.values()))
         if options.since is not None and isinstance(config.model, QscoreConfig):
             raise ConfigError(f"--since {options.since}: a Qscore counts the whole training split")
+        require_fields(config, spec, str(options.config))
         base = None if earlier is None else base_of(earlier)
         data = ensure_prepared(spec, options.data, options.prepared, progress=not options.quiet, base=base)
         if options.since is not None:
@@ -171,9 +175,25 @@ def train_one(
             return dict(open_checkpoint(folder).metrics)
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} holds something else than a run; --fresh removes it, or choose another --out")
+    require_fields(config, data.prepared.spec, config.name)
     if (only := config.training.only) is not None:
         data = restricted(data, only.field, only.value)
+    require_splits(config, data)
     begin(folder, config, data, seed, continued)
+    try:
+        metrics = measured(config, data, folder, seed, progress=progress, earlier=earlier)
+    except (ConfigError, DataError):
+        if not any((folder / name).exists() for name in ("last.pt", "best.pt")):  # refused before the first step
+            shutil.rmtree(folder)
+        raise
+    write_json(finished, metrics)
+    return metrics
+
+
+def measured(
+    config: TrainConfig, data: PreparedData, folder: Path, seed: int, *, progress: bool, earlier: Checkpoint | None
+) -> dict[str, float]:
+    """Train in a folder that was begun, and measure: the run's flat metrics."""
     metrics: dict[str, float] = {}
     scores: dict[str, Scorer]
     if isinstance(config.model, QscoreConfig):
@@ -198,7 +218,6 @@ def train_one(
         if count(data, split):
             for whose, score in scores.items():
                 metrics |= {f"{whose}{split}.{name}": value for name, value in evaluate(score, data, split).items()}
-    write_json(finished, metrics)
     return metrics
 
 

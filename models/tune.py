@@ -18,6 +18,8 @@ from models.data.prepare import ensure_prepared
 from models.data.spec import DataError, read_yaml
 from models.networks.config import QscoreConfig
 from models.numerics import at_least, computing
+from models.options import file_to_write, folder_to_write, seed
+from models.preflight import require_fields, require_splits
 from models.search_space import find_space, put, read_space, with_values
 from models.study import Search, configuration, finished, open_study, run_trial, values
 
@@ -43,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML with the keys to search (default models/configs/tune/NAME.yaml, else KIND.yaml)",
     )
-    p.add_argument(
-        "--seeds", type=at_least(0), metavar="N", nargs="+", default=[1], help="a trial is their mean (default 1)"
-    )
+    p.add_argument("--seeds", type=seed, metavar="N", nargs="+", default=[1], help="a trial is their mean (default 1)")
     p.add_argument(
         "--evaluations",
         type=at_least(1),
@@ -56,22 +56,22 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--out",
-        type=Path,
+        type=folder_to_write,
         metavar="DIR",
         default=Path("artifacts/tune"),
         help="where the folder NAME with study.sqlite and best.yaml goes (default artifacts/tune)",
     )
-    p.add_argument("--write", type=Path, metavar="FILE", help="where the best configuration goes instead")
+    p.add_argument("--write", type=file_to_write, metavar="FILE", help="where the best configuration goes instead")
     p.add_argument(
         "--prepared",
-        type=Path,
+        type=folder_to_write,
         metavar="DIR",
         default=Path("artifacts/data"),
         help="where prepared data are kept (default artifacts/data)",
     )
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
     p.add_argument("--fresh", action="store_true", help="forget an earlier search of the same name")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the outcome as flat JSON")
+    p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the outcome as flat JSON")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p
 
@@ -101,9 +101,9 @@ def run(options: argparse.Namespace) -> int:
     config = evaluated_often(given, options.evaluations)
     space = read_space(find_space(config, options.space), config)
     spec = read_dataset(options.config, config, options.data)
+    require_fields(config, spec, str(options.config))
     data = ensure_prepared(spec, options.data, options.prepared, progress=not options.quiet)
-    for split in ("train", "valid"):
-        data.parts(split)
+    require_splits(config, data)
     folder = options.out / config.name
     if options.fresh and folder.exists():
         shutil.rmtree(folder)

@@ -17,6 +17,7 @@ from models.config import ConfigError
 from models.data.spec import DataError
 from models.intervals import REPLICATES
 from models.numerics import at_least, computing
+from models.options import file_to_write, folder_to_write, seed
 from models.training import TrainingError
 
 
@@ -33,18 +34,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--configs", metavar="GLOB", nargs="+", help="configurations (default models/configs/DATASET-*.yaml)"
     )
-    p.add_argument("--seeds", type=at_least(0), metavar="N", nargs="+", default=[1, 2, 3], help="default 1 2 3")
+    p.add_argument("--seeds", type=seed, metavar="N", nargs="+", default=[1, 2, 3], help="default 1 2 3")
     p.add_argument("--reference", metavar="MODEL", default="din", help="what differences are against (default din)")
     p.add_argument(
         "--out",
-        type=Path,
+        type=folder_to_write,
         metavar="DIR",
         default=Path("artifacts/checkpoints"),
         help="where checkpoints are looked for and written (default artifacts/checkpoints)",
     )
     p.add_argument(
         "--prepared",
-        type=Path,
+        type=folder_to_write,
         metavar="DIR",
         default=Path("artifacts/data"),
         help="where prepared data are kept (default artifacts/data)",
@@ -60,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "--rounds", type=at_least(1), metavar="N", default=20, help="of timing, networks taking turns (default 20)"
     )
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads in training (default 2)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures as flat JSON")
+    p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the figures as flat JSON")
     p.add_argument(
         "--page",
         type=Path,

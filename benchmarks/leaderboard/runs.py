@@ -15,6 +15,7 @@ from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
 from models.evaluate import scorer
 from models.evaluation import Scored, score_split
+from models.preflight import require_fields, require_splits
 from models.train import require_same_run, train_one
 
 SPLIT = "test"
@@ -36,14 +37,16 @@ class Run:
 def prepare_all(entries: list[Entry], raw: Path, root: Path, *, progress: bool) -> dict[str, PreparedData]:
     """Model -> its data, prepared if they are not: before anything is trained, so that what is wrong is said at once.
 
-    DataError when the data cannot be used or a split is empty.
+    ConfigError or DataError when a configuration does not fit its data, or a split is empty.
     """
     found = {}
+    specs = {entry.model: read_dataset(entry.path, entry.config, raw) for entry in entries}
     for entry in entries:
-        spec = read_dataset(entry.path, entry.config, raw)
-        found[entry.model] = ensure_prepared(spec, raw, root, progress=progress)
-        for split in ("train", "valid", SPLIT):
-            found[entry.model].parts(split)
+        require_fields(entry.config, specs[entry.model], str(entry.path))
+    for entry in entries:
+        found[entry.model] = ensure_prepared(specs[entry.model], raw, root, progress=progress)
+        found[entry.model].parts(SPLIT)
+        require_splits(entry.config, found[entry.model])
     return found
 
 

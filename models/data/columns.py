@@ -71,12 +71,15 @@ def several(series: pl.Series, separator: str | None, where: str, first_row: int
 
 
 def number(series: pl.Series, where: str, first_row: int = 0) -> pl.Series:
-    """Float64, NaN where there is none. Text that is no number is refused, and a finite number beyond float32."""
+    """Float64, NaN where there is none. Refused are text that is no number, NaN and infinity as values of their own (a
+    missing one is null), and numbers beyond float32."""
     if not (series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.String, pl.Null)):
         raise DataError(f"{where}: type {series.dtype} is no number")
     numbers = series.cast(pl.Float64, strict=False)
     refuse(where, series, series.is_not_null() & numbers.is_null(), first_row, "a number is needed")
-    large = numbers.is_finite() & (numbers.abs() > LARGEST)
+    odd = numbers.is_not_null() & ~numbers.is_finite()
+    refuse(where, series, odd, first_row, "a finite number is needed; a missing one is null, in text nothing at all")
+    large = numbers.abs() > LARGEST
     refuse(where, series, large, first_row, f"a number must lie within ±{LARGEST:.3g}, the range of 32-bit floats")
     return numbers.fill_null(float("nan"))
 

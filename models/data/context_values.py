@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bundle.schema import FIRST_KNOWN, UNKNOWN, FieldSpec, Kind
+from bundle.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, FieldSpec, Kind
 from bundle.vocabulary import Vocabulary
 from models.data.batches import count
 from models.data.prepared import PreparedData
@@ -14,10 +14,18 @@ UNKNOWN_VALUE = "unknown"
 
 def context_field(data: PreparedData, name: str) -> tuple[FieldSpec, int]:
     """A categorical context field, and its column in the encoded context. DataError when there is none."""
-    known = {each.name: each for each in data.schema.context.id_fields if each.kind is Kind.CATEGORICAL}
+    try:
+        return require_context_field(data.schema, name), data.schema.context.columns_of(name).start
+    except DataError as error:
+        raise DataError(f"{data.folder}: {error}") from error
+
+
+def require_context_field(schema: FeatureSchema, name: str) -> FieldSpec:
+    """A categorical context field. DataError when there is none."""
+    known = {each.name: each for each in schema.context.id_fields if each.kind is Kind.CATEGORICAL}
     if name not in known:
-        raise DataError(f"{data.folder}: {name!r} is no categorical context field, known: {', '.join(known) or 'none'}")
-    return known[name], data.schema.context.columns_of(name).start
+        raise DataError(f"{name!r} is no categorical context field, known: {', '.join(known) or 'none'}")
+    return known[name]
 
 
 def vocabulary_of(data: PreparedData, field: FieldSpec) -> Vocabulary:

@@ -20,7 +20,7 @@ from models.data.base import Base
 from models.data.catalogue import write_catalogue
 from models.data.fit import fit
 from models.data.layout import lay_out
-from models.data.partition import partition_log, partitions_for
+from models.data.partition import MOST_PARTITIONS, partition_log, partitions_for
 from models.data.people import number_users, open_partition
 from models.data.prepared import SPLITS, Prepared, PreparedData, SplitSize, open_prepared
 from models.data.readers import kuairand, movielens, table, taobao
@@ -95,8 +95,8 @@ def prepare(
         raise DataError(f"{out}: exists already; remove it, or use --force")
     if out.exists() and not (out / "schema.json").is_file():
         raise DataError(f"{out}: is no prepared dataset, and is not replaced")
-    if partitions is not None and partitions < 1:
-        raise DataError(f"partitions is {partitions}, at least 1 is needed")
+    if partitions is not None and not 1 <= partitions <= MOST_PARTITIONS:
+        raise DataError(f"partitions is {partitions}, from 1 to {MOST_PARTITIONS} are possible")
     if base is not None:
         base.check(spec)
     identity = fingerprint(spec, data, base)

@@ -163,8 +163,13 @@ def describe(path: Path, error: ValidationError) -> str:
 
 
 def complaints(error: ValidationError) -> str:
-    """The same without a file."""
-    wrong = [
-        f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (got {e['input']!r:.80})" for e in error.errors()[:5]
-    ]
+    """The same without a file. Of a key and one inside it that are both wrong only the inner one is named, and a rule
+    over several keys, which says itself what is wrong with them, is not followed by all of them."""
+    errors = error.errors()
+    inner = [e for e in errors if not any(e["loc"] == f["loc"][: len(e["loc"])] and e is not f for f in errors)]
+    wrong = []
+    for e in (inner or errors)[:5]:
+        got = "" if e["type"] == "value_error" and isinstance(e["input"], dict) else f" (got {e['input']!r:.80})"
+        place = f"{'.'.join(map(str, e['loc']))}: " if e["loc"] else ""
+        wrong.append(f"{place}{e['msg'].removeprefix('Value error, ')}{got}")
     return "; ".join(wrong)

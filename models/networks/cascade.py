@@ -34,7 +34,7 @@ class Cascade(nn.Module):
         super().__init__()
         field = next((each for each in schema.ad.id_fields if each.name == schema.ad_key), None)
         if field is None or field.kind is not Kind.CATEGORICAL:
-            raise DataError(f"cascade: the ads' key {schema.ad_key!r} is none of their categorical features")
+            raise DataError(f"model.cascade: the ads' key {schema.ad_key!r} is none of their categorical features")
         self.column = schema.ad.columns_of(field.name).start
         # float32 counts up to 16,777,216 exactly
         self.register_buffer("clicks", torch.zeros(field.size))

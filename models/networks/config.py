@@ -20,7 +20,7 @@ class QscoreConfig(Frozen):
 class EmbeddedConfig(Frozen):
     """What every network has."""
 
-    embedding: int = Field(default=16, gt=0)
+    embedding: int = Field(default=16, gt=0, le=4096)
     """Dimension of every id's embedding."""
     embedding_std: float = Field(default=0.1, gt=0)
     """Spread of initial embeddings. What matches history and ad learns from products of embeddings: from 0.01 it takes
@@ -36,6 +36,8 @@ class LinearConfig(Frozen):
     """Add a learnt bias for the position an ad was shown at; online every candidate gets position 0's."""
     cascade: bool = False
     """Add the log-odds of the ad's smoothed click-through rate, counted on the training split, as a number."""
+    histories: bool = True
+    """Read the behaviours. False: user, context and ad alone."""
     l1: float = Field(default=0.0, ge=0)
     """L1 by a proximal step; the weights of a number or an id that it reaches are exactly zero."""
     l21: float = Field(default=0.0, ge=0)

@@ -54,7 +54,7 @@ def place_of(schema: FeatureSchema, name: str) -> Place:
                 taken = [schema.history_columns(history).index(column) for column in taken]
             return Place(source, taken, field.size)
     raise ConfigError(
-        f"crosses: there is no field {name!r} with ids; SIDE.FIELD is needed, "
+        f"model.crosses: there is no field {name!r} with ids; SIDE.FIELD is needed, "
         f"SIDE one of {', '.join(['user', 'context', 'ad', *(h.name for h in schema.histories)])}"
     )
 

@@ -1,4 +1,4 @@
-"""The linear part of a model over sparse fields: Σ w_i x_i, one weight an id and one a number.
+"""The linear part that FM, DeepFM, FNN and Wide & Deep have: Σ w_i x_i, one weight an id and one a number.
 
 It is the vectors of fields at dimension 1, so several values of a field are averaged, and so are behaviours. A value
 has a weight of its own in each place: what a video says as a candidate is not what it says among behaviours.

@@ -22,4 +22,4 @@ class Lr(LinearNetwork):
     def forward(self, batch: Batch) -> Tensor:
         """Logits [M]."""
         once, each = self.sums(batch)
-        return self.biased((spread(once, batch.request) + each + self.linear.intercept).squeeze(-1), batch)
+        return self.biased((spread(once, batch.request) + each + self.intercept).squeeze(-1), batch)

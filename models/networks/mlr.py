@@ -45,7 +45,7 @@ class Mlr(LinearNetwork):
         if not self.restricted:
             for_gate = for_gate + each[..., : self.pieces]
             for_expert = for_expert + spread(once[..., self.pieces :], batch.request)
-        gate, expert = torch.split(self.linear.intercept, self.pieces)
+        gate, expert = torch.split(self.intercept, self.pieces)
         return for_gate + gate, for_expert + expert
 
     @property
@@ -69,8 +69,10 @@ class Mlr(LinearNetwork):
                 of_ads[first : first + field.size - 1] = True
             gates = torch.arange(2 * self.pieces) < self.pieces
             self.arena.weight.masked_fill_(of_ads == gates, 0.0)
-            self.linear.ad_numbers[:, : self.pieces] = 0.0
-            self.linear.request_numbers[:, self.pieces :] = 0.0
+            for side, weights in self.vectors.numbers.items():
+                weights.masked_fill_(gates if side == "ad" else ~gates, 0.0)
+            if self.of_statistic is not None:
+                self.of_statistic.masked_fill_(gates, 0.0)
 
 
 def mixture_logit(gate: Tensor, expert: Tensor) -> Tensor:

@@ -38,12 +38,12 @@ def test_what_is_not_finite_stays_so() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"logits": (0.0, 0.0, 1.0)}, "logits must be finite and rise"),
-        ({"calibrated": (0.0, 2.0, 1.0)}, "calibrated must be finite and rise"),
+        ({"logits": (0.0, 0.0, 1.0)}, "logits must rise"),
+        ({"calibrated": (0.0, 2.0, 1.0)}, "calibrated must rise"),
         ({"calibrated": (0.0, 1.0)}, "3 logits, 2 calibrated"),
-        ({"logits": (0.0, 1.0, float("inf"))}, "logits must be finite"),
+        ({"logits": (0.0, 1.0, float("inf"))}, r"logits.2\n.*finite number"),
         ({"slope": 0.0}, "slope"),
-        ({"slope": float("inf")}, "slope is inf"),
+        ({"slope": float("inf")}, r"slope\n.*finite number"),
         ({"logits": (), "calibrated": ()}, "logits"),
         ({"method": "magic"}, "method"),
         ({"knots": 3}, "knots"),

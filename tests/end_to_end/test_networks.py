@@ -1,4 +1,5 @@
-"""Any network in the fine-rank place, a DSSM in the pre-rank place: from a raw log to HTTP answers that are torch's."""
+"""Every network in the fine-rank place, every two towers in the pre-rank place: from a raw log to HTTP answers that are
+torch's. Which networks there are is said in tests/models/networks/small.py, so a new one is served here too."""
 
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from bundle.manifest import read_manifest
 from bundle.schema import FIRST_KNOWN
 from export.assemble import Trained
 from export.command import main
-from models.checkpoint import Checkpoint, open_checkpoint
+from models.checkpoint import Checkpoint, begin, open_checkpoint, save_state, write_json
+from models.config import TrainConfig
 from models.funnel import with_candidates
+from models.networks.config import QscoreConfig
 from models.networks.network import TwoTower
+from models.networks.registry import build
 from models.train import train_one
 from service.loading import load_bundle
 from service.registry import LoadedBundle
@@ -23,23 +27,59 @@ from tests.end_to_end.offline import all_ads, batch_of
 from tests.end_to_end.test_serving_parity import CONTEXT, TOLERANCE, Raw, ranking, scores
 from tests.market import Demo, Market, make_config
 from tests.models.networks.small import SMALL
+from tests.models.world import shake
 from tests.service.conftest import call
 from tests.service.world import settings_for
 
-KINDS = ("gwen", "dssm", "cold", "mtl")
+SERVED = [*sorted({config.kind: name for name, config in reversed(SMALL.items())}.values()), "pnn-outer"]
+"""The first network of every kind, and the other PNN: 4 s of one core each. tests/export/test_request_graph.py has the
+graphs of all."""
+NAMES = {
+    "tab": "scene",
+    "context.tab": "context.scene",
+    "ad.ad": "ad.ad_id",
+    "ad.tags": "ad.category",
+    "ad.price": "ad.price_level",
+    "ad.length": "ad.quality",
+    "clicks.ad": "clicks.ad_id",
+    "clicks.tags": "clicks.category",
+}
+"""What fields of tests.models.world, which the small configurations name, are called on the marketplace."""
 
 
-def tiny(name: str, market: Market, folder: Path) -> Checkpoint:
-    """A checkpoint of a small network, with the marketplace's scene where it needs one."""
-    model: dict[str, Any] = SMALL[name].model_dump()
-    model |= {"scene": "scene"} if "scene" in model else {}
-    train_one(make_config(f"tiny-{name}", model, epochs=1, evaluations=1), market.data, folder, seed=1, progress=False)
+def on_market(value: Any) -> Any:
+    """A configuration with the marketplace's names."""
+    if isinstance(value, dict):
+        return {key: on_market(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [on_market(each) for each in value]
+    return NAMES.get(value, value) if isinstance(value, str) else value
+
+
+def config_of(name: str) -> TrainConfig:
+    """A small network's."""
+    return make_config(f"tiny-{name}", on_market(SMALL[name].model_dump(mode="json")), epochs=1, evaluations=1)
+
+
+def untrained(name: str, market: Market, folder: Path) -> Checkpoint:
+    """A checkpoint of a small network with random weights, and nothing measured."""
+    config = config_of(name)
+    assert not isinstance(config.model, QscoreConfig)
+    torch.manual_seed(1)
+    network = build(config.model, market.data.schema)
+    network.prepare(market.data)
+    shake(network)
+    begin(folder, config, market.data, seed=1)
+    save_state(folder / "best.pt", network.state_dict())
+    write_json(folder / "metrics.json", {})
     return open_checkpoint(folder)
 
 
 @pytest.fixture(scope="module")
 def dssm(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return tiny("dssm", market, tmp_path_factory.mktemp("dssm"))
+    folder = tmp_path_factory.mktemp("dssm")
+    train_one(config_of("dssm"), market.data, folder, seed=1, progress=False)
+    return open_checkpoint(folder)
 
 
 def exported(trained: Trained, folder: Path) -> Path:
@@ -50,7 +90,7 @@ def exported(trained: Trained, folder: Path) -> Path:
     return folder / "any"
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=SERVED)
 def world(
     request: pytest.FixtureRequest,
     market: Market,
@@ -58,9 +98,11 @@ def world(
     dssm: Checkpoint,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Demo:
-    """A bundle with this network in the fine-rank place."""
+    """A bundle with this network in the fine-rank place, and before it too where it can be."""
     folder = tmp_path_factory.mktemp("any")
-    parts = Trained(market.data, tiny(request.param, market, folder / "checkpoint"), dssm, trained.qscore)
+    checkpoint = untrained(request.param, market, folder / "checkpoint")
+    towers = isinstance(checkpoint.network(), TwoTower)
+    parts = Trained(market.data, checkpoint, checkpoint if towers else dssm, trained.qscore)
     return Demo(folder, exported(parts, folder / "bundles"), market.raw, market.data, parts)
 
 
@@ -68,7 +110,9 @@ def test_it_is_served_as_torch_computes_it(world: Demo) -> None:
     settings, raw = settings_for(world.bundle), Raw(world)
     loaded = load_bundle(settings.bundle, settings)
     stages = loaded.bundle.manifest.stages
-    assert (stages.prerank.model, stages.finerank.model) == ("dssm", world.trained.finerank.config.model.kind)
+    parts = world.trained
+    kinds = (parts.prerank.config.model.kind, parts.finerank.config.model.kind)
+    assert (stages.prerank.model, stages.finerank.model) == kinds
     ads = all_ads(world.data)
 
     async def scenario(client: httpx.AsyncClient) -> None:

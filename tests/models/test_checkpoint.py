@@ -82,9 +82,9 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("config.json", "{", "not a checkpoint"),
+        ("config.json", "{", "config.json: not of a checkpoint"),
         ("config.json", "{}", "'config'"),
-        ("metrics.json", "metrics", "not a checkpoint"),
+        ("metrics.json", "metrics", "metrics.json: not of a checkpoint"),
         ("schema.json", "{}", "user_key: Field required"),
     ],
 )

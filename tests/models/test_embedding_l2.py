@@ -7,13 +7,14 @@ import polars as pl
 import pytest
 import torch
 
-from bundle.schema import UNKNOWN, HistorySpec, Side
+from bundle.schema import FIRST_KNOWN, UNKNOWN, HistorySpec, Side
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
 from models.embedding_l2 import EmbeddingL2
-from models.networks.config import DinConfig
+from models.networks.config import DinConfig, LrConfig
 from models.networks.din import Din
 from models.networks.layers import table_of
+from models.networks.lr import Lr
 from models.training import hide
 from tests.market import DIN, Market
 from tests.models.world import shake
@@ -117,3 +118,13 @@ def test_only_rows_of_the_batch_get_a_gradient(market: Market, network: Din) -> 
     assert moved == {network.arena.starts[table] + i for table, i in touched(batch, market.data)}
     assert 0 not in moved, "padding is never trained"
     assert len(moved) < len(network.arena.weight) / 2
+
+
+def test_a_network_without_histories_counts_candidates_alone(market: Market) -> None:
+    lr = Lr(LrConfig(kind="lr", histories=False), market.data.schema)
+    shake(lr)
+    l2 = EmbeddingL2(lr, market.data, STRENGTH)
+    first, size = lr.arena.starts["ad.category"] + FIRST_KNOWN, lr.arena.fields["ad.category"].size
+    found = l2.occurrences[first : first + size - FIRST_KNOWN]
+    assert found.sum() == market.data.prepared.splits["train"].impressions
+    assert l2.penalty(next(batches(market.data, "train", 200, 1))) > 0

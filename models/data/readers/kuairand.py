@@ -36,7 +36,9 @@ def open_source(spec: DatasetSpec, data: Path, chunk_rows: int) -> Raw:
         histories = table([data / "histories.parquet"])
         need_columns(histories.file, histories.frame.columns, [spec.user, *lists])
         listed = histories.frame.select(spec.user, *lists)
-        users = replace(users, frame=users.frame.join(listed, on=spec.user, how="full", coalesce=True))
+        # Rows keep their order, so that a refusal names the row of users.parquet.
+        joined = users.frame.join(listed, on=spec.user, how="full", coalesce=True, maintain_order="left_right")
+        users = replace(users, frame=joined)
     first = splits["train"]
     rows = sum(part.rows for part in splits.values())
     name = "impressions_*.parquet"

@@ -59,7 +59,7 @@ def test_without_out_it_is_prepared_once(
     ("more", "message"),
     [
         (["--out", "{source}"], "exists already"),
-        (["--out", "{source}/out", "--partitions", "0"], "partitions is 0, at least 1 is needed"),
+        (["--out", "{source}/out", "--partitions", "0"], "partitions is 0, from 1 to 512 are possible"),
         (["--data", "{source}/nowhere"], "no such file"),
     ],
 )

@@ -46,6 +46,7 @@ SMALL: dict[str, NetworkConfig] = {
     "din": DinConfig(kind="din", embedding=4, attention_hidden=(6, 3), hidden=(8, 4), position_bias=True),
     "din-softmax": DinConfig(kind="din", embedding=4, attention="softmax", attention_hidden=(6, 3), hidden=(8, 4)),
     "lr": LrConfig(kind="lr", position_bias=True),
+    "lr-no-history": LrConfig(kind="lr", histories=False),
     "lr-cascade": LrConfig(kind="lr", cascade=True),
     "mlr": MlrConfig(kind="mlr", pieces=3, position_bias=True),
     "mlr-prior": MlrConfig(kind="mlr", pieces=3, prior=True, cascade=True),

@@ -7,6 +7,7 @@ from bundle.schema import FeatureSchema
 from models.networks.config import DinConfig, DqmConfig, GwenConfig
 from models.networks.cost import Cost, cost_of, one_request
 from models.networks.layers import Dice
+from models.networks.linear import LinearNetwork
 from models.networks.registry import build
 from tests.models.networks.small import SMALL, small
 from tests.models.world import SCHEMA
@@ -55,7 +56,7 @@ def test_counting_changes_nothing(name: str) -> None:
     network = small(name).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     found = cost_of(network)
-    assert found.candidate > 0
+    assert (found.candidate > 0) is not isinstance(network, LinearNetwork), "sums of weights are no matrix products"
     assert network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert any(isinstance(module, Dice) for module in small("din").modules()), "which would take statistics in training"

@@ -1,24 +1,29 @@
-"""The linear part and LR against a plain sum over features, one at a time."""
+"""Linear networks against a plain sum over features, one at a time."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from models.data.batches import Batch
-from models.networks.linear import LinearPart
+from models.networks.config import LrConfig, MlrConfig
+from models.networks.layers import spread
+from models.networks.linear import LinearNetwork
 from models.networks.lr import Lr
 from models.networks.network import Sides
+from models.networks.registry import build
 from tests.models.networks.small import small
 from tests.models.world import SCHEMA, random_batch, shake
 
 
-def plain(sides: Sides, part: LinearPart, batch: Batch, m: int) -> Tensor:
-    """The `out` functions of candidate m."""
-    arena, r = sides.arena, int(batch.request[m])
+def plain(network: LinearNetwork, batch: Batch, m: int) -> Tensor:
+    """The functions of candidate m."""
+    arena, r = network.arena, int(batch.request[m])
 
     def weight(place: str, field: int, value: Tensor) -> Tensor:
         """Of one id of an ad-side field in a place."""
         if value == 0:
-            return torch.zeros(part.out)
+            return torch.zeros(arena.dimension)
         return arena.weight[arena.starts[arena.table(place, SCHEMA.ad.id_fields[field])] + value]
 
     def behaviour(place: str, ids: Tensor) -> Tensor:
@@ -27,25 +32,34 @@ def plain(sides: Sides, part: LinearPart, batch: Batch, m: int) -> Tensor:
         return weight(place, 0, ids[0]) + (torch.stack(tags).mean(0) if tags else 0)
 
     city, tab, ad = batch.user[r, 0], batch.context[r, 0], batch.ads[m]
-    total = part.intercept + arena.weight[arena.starts["user.city"] + city]
+    total = network.intercept + arena.weight[arena.starts["user.city"] + city]
     total = total + arena.weight[arena.starts["context.tab"] + tab]
     total = total + behaviour("ad", ad) + weight("ad", 2, ad[4])
     past = [behaviour("history_clicks", each) for each in batch.histories["clicks"][r] if each[0]]
     if past:
         total = total + torch.stack(past).mean(0)
-    return total + batch.user_numbers[r, 0] * part.request_numbers[0] + batch.ad_numbers[m, 0] * part.ad_numbers[0]
+    of_numbers = network.vectors.numbers
+    total = total + batch.user_numbers[r, 0] * of_numbers["user"][0]
+    total = total + batch.ad_numbers[m, 0] * of_numbers["ad"][0]
+    assert isinstance(total, Tensor)
+    return total
 
 
 def test_several_functions_are_the_sum_over_the_features() -> None:
     torch.manual_seed(0)
-    sides, part, batch = Sides(SCHEMA, 3, 0.0, shared=False), LinearPart(SCHEMA, 3), random_batch(4, 3, 6)
-    assert sides.arena.weight.abs().sum() == part(sides, batch).abs().sum() == 0, "it starts at zero"
-    shake(sides)
-    shake(part)
+    network, batch = build(MlrConfig(kind="mlr", pieces=2), SCHEMA), random_batch(4, 3, 6)
+    assert isinstance(network, LinearNetwork)
+    shake(network)
     with torch.no_grad():
-        sides.arena.weight[0].zero_()
-        expected = torch.stack([plain(sides, part, batch, m) for m in range(12)])
-        torch.testing.assert_close(part(sides, batch), expected)
+        once, each = network.sums(batch)
+        expected = torch.stack([plain(network, batch, m) for m in range(12)])
+        torch.testing.assert_close(spread(once, batch.request) + each + network.intercept, expected)
+
+
+def test_lr_starts_at_zero() -> None:
+    network = build(LrConfig(kind="lr", cascade=True), SCHEMA)
+    assert all(parameter.abs().max() == 0 for parameter in network.parameters())
+    assert network(random_batch(4, 3, 6)).abs().max() == 0
 
 
 def test_lr_is_that_sum_and_the_bias_of_the_position() -> None:
@@ -53,8 +67,19 @@ def test_lr_is_that_sum_and_the_bias_of_the_position() -> None:
     assert isinstance(lr, Lr)
     assert lr.position is not None
     with torch.no_grad():
-        expected = torch.cat([plain(lr, lr.linear, batch, m) for m in range(12)])
+        expected = torch.cat([plain(lr, batch, m) for m in range(12)])
         torch.testing.assert_close(lr(batch), expected + lr.position.weight[batch.positions, 0])
+
+
+def test_without_histories_behaviours_weigh_nothing() -> None:
+    lr, batch = small("lr-no-history"), random_batch(4, 3, 6)
+    none = replace(batch, histories={name: torch.zeros_like(ids) for name, ids in batch.histories.items()})
+    assert set(lr.arena.starts) == {"user.city", "context.tab", "ad.ad", "ad.tags", "ad.price"}
+    assert isinstance(lr, Lr)
+    with torch.no_grad():
+        assert torch.equal(lr(batch), lr(none))
+        whole = small("lr")
+        assert not torch.equal(whole(batch), whole(none))
 
 
 def test_a_value_weighs_differently_as_a_candidate_and_among_behaviours() -> None:

@@ -60,7 +60,7 @@ def test_one_piece_is_logistic_regression() -> None:
     batch = random_batch(6, 4, 7)
     with torch.no_grad():
         lr.position.weight.copy_(mlr.position.weight)
-        lr.linear.intercept.copy_(mlr.linear.intercept[1:])
+        lr.intercept.copy_(mlr.intercept[1:])
         for mine, theirs in zip(lr.weights(), mlr.weights(), strict=True):
             mine.copy_(theirs[:, 1:])
         assert (lr(batch) - mlr(batch)).abs().max() <= 1e-6
@@ -71,7 +71,9 @@ def forbidden(mlr: Mlr) -> list[torch.Tensor]:
     m = mlr.pieces
     tables = sorted(mlr.arena.starts.items(), key=lambda each: each[1])
     ends = [start for _, start in tables[1:]] + [len(mlr.arena.weight) - 1]
-    found = [mlr.linear.ad_numbers[:, :m], mlr.linear.request_numbers[:, m:]]
+    found = [weights[:, :m] if side == "ad" else weights[:, m:] for side, weights in mlr.vectors.numbers.items()]
+    if mlr.of_statistic is not None:
+        found.append(mlr.of_statistic[:, :m])
     for (table, start), end in zip(tables, ends, strict=True):
         rows = mlr.arena.weight[start + 1 : end + 1]
         found.append(rows[:, :m] if table.startswith("ad.") else rows[:, m:])

@@ -66,7 +66,7 @@ def test_training_leaves_exact_zeros_and_rows_leave_together(l1: float, l21: flo
     held = mlr.arena.weight.detach()[1:] != 0
     rows, weights = held.any(dim=1), held.sum()
     figures = mlr.figures()
-    numbers = sum(int((each != 0).sum()) for each in (mlr.linear.request_numbers, mlr.linear.ad_numbers))
+    numbers = sum(int((each != 0).sum()) for each in mlr.vectors.numbers.values())
     assert figures["model.nonzero_weights"] == weights + numbers
     assert figures["model.rows"] == len(held) + 2
     if l21:
