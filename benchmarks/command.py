@@ -19,6 +19,7 @@ BENCHES = {
     "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
     "diamond": ("benchmarks.diamond", "how MLR cuts a space that LR cannot, and draw it"),
     "common": ("benchmarks.common_features", "training on request-grouped data against flat rows"),
+    "recipes": ("benchmarks.recipes", "what recipes of compression do to checkpoints of several seeds"),
     "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""

@@ -15,10 +15,10 @@ import torch
 
 from bundle.golden import Common
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, HistorySpec, Kind, Side
+from models.networks.activations import Dice
 from models.networks.config import DinConfig, DqmConfig
 from models.networks.din import Din
 from models.networks.dqm import Dqm
-from models.networks.layers import Dice
 
 UNITS = {"paper": (80, 40), "light": (16, 8)}
 HISTORY = 50

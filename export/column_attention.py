@@ -6,7 +6,8 @@ With W = [Wq Wk Wd Wp] its first layer is
 
 so behaviour l gets one matrix A_l = Wp·diag(k_l) + Wq + Wd, and the layer for all behaviours and candidates is a single
 product [h·L, D] @ [D, N]. Units stand before behaviours in it, so that the next layer is a single product as well,
-[g, h] @ [h, L·N].
+[g, h] @ [h, L·N]. A first layer of low rank is U times that product with its inner factor in the place of W: A_l is
+[r, D], and [h, r] @ [r, L·N] follows.
 
 Letters: L behaviours, N candidates, D width of a behaviour, h, g units of the activation unit.
 """
@@ -16,7 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from export.columns import ColumnActivation
+from export.columns import ColumnLinear, folded
 from models.networks.attention import ActivationUnit
 
 BLOCK = 400
@@ -33,31 +34,27 @@ class ColumnAttention(nn.Module):
     for_k: Tensor
     for_product: Tensor
     first_bias: Tensor
-    second_weight: Tensor
-    second_bias: Tensor
-    out_weight: Tensor
-    out_bias: Tensor
 
     def __init__(self, unit: ActivationUnit, longest: int) -> None:
         """`longest`: behaviours of the longest history; it only decides into how many blocks the work is cut."""
         super().__init__()
-        self.first, self.second = ColumnActivation(unit.first_activation), ColumnActivation(unit.second_activation)
-        for_q, for_k, for_product = (self.first.scaled_rows(w.detach()) for w in unit.split())
-        second = self.second.scaled_rows(self.first.scaled_columns(unit.second.weight.detach()))
+        layers = [unit.first, unit.second, unit.out]
+        weights, biases, activations = folded(layers, [unit.first_activation, unit.second_activation])
+        for_q, for_k, for_product = (activations[0].scaled_rows(w.detach()) for w in unit.split())
+        first_bias = biases[0] if biases[0] is not None else for_k.new_zeros(len(for_k))
         held = {
             "for_q": for_q.unsqueeze(1),  # [h, 1, D]
             "for_k": for_k,
             "for_product": for_product.unsqueeze(1),
-            "first_bias": self.first.moved_bias(unit.first.bias.detach()),
-            "second_weight": second,
-            "second_bias": self.second.moved_bias(unit.second.bias.detach()).unsqueeze(-1),
-            "out_weight": self.second.scaled_columns(unit.out.weight.detach()),
-            "out_bias": unit.out.bias.detach(),
+            "first_bias": first_bias,
         }
         for name, tensor in held.items():
             self.register_buffer(name, tensor.clone())
+        self.activations = nn.ModuleList(activations)
+        self.layers = nn.ModuleList(map(ColumnLinear, weights[1:], biases[1:]))
         self.units, self.mode, self.width = len(for_k), unit.mode, unit.width
-        self.blocks = min(MOST_BLOCKS, longest, math.ceil(longest * self.units / BLOCK))
+        widest = max(self.units, unit.first_activation.units)
+        self.blocks = min(MOST_BLOCKS, longest, math.ceil(longest * widest / BLOCK))
 
     def forward(self, q: Tensor, k: Tensor, filled: Tensor) -> Tensor:
         """Weights [L, N] of candidates q [D, N] over behaviours k [L, D]; 0 where `filled` bool[L] is False.
@@ -80,10 +77,10 @@ class ColumnAttention(nn.Module):
     def _block(self, matrices: Tensor, bias: Tensor, q: Tensor) -> Tensor:
         """Scores [c, N] of the c behaviours whose matrices [h·c, D] and biases [h·c, 1] are given."""
         candidates = q.shape[1]
-        x = self.first((matrices @ q + bias).reshape(self.units, -1))  # [h, c·N]
-        x = self.second(self.second_weight @ x + self.second_bias)  # [g, c·N]
-        scores: Tensor = (self.out_weight @ x + self.out_bias).reshape(-1, candidates)
-        return scores
+        x = (matrices @ q + bias).reshape(self.units, -1)  # [h, c·N]
+        for activation, layer in zip(self.activations, self.layers, strict=True):
+            x = layer(activation(x))  # [g, c·N], then [1, c·N]
+        return x.reshape(-1, candidates)
 
 
 def padded(rows: Tensor, blocks: int) -> Tensor:

@@ -5,6 +5,8 @@ the innermost axis from there on. The first layer of the network on top is split
 alone is computed once, and the interest vector K'w enters it as (W K') w. Linear parts of the activations are folded
 into the layers around them (export/columns.py).
 
+A layer of low rank is two layers, the inner one of which is split.
+
 Letters: L behaviours, N candidates, D width of a behaviour, h units of a layer.
 """
 
@@ -14,10 +16,10 @@ from torch import Tensor, nn
 
 from bundle.schema import PADDING
 from export.column_attention import ColumnAttention, padded
-from export.columns import ColumnActivation
+from export.columns import ColumnLinear, folded
 from models.networks.attention import ActivationUnit
 from models.networks.din import Din
-from models.networks.layers import Activation, Arena, SideEncoder, key
+from models.networks.layers import Arena, SideEncoder, key
 
 Feeds = dict[str, Tensor]
 
@@ -58,16 +60,18 @@ class DinServing(nn.Module):
         self.attention = nn.ModuleDict(
             {key(h): ColumnAttention(_unit(din.attention[key(h)]), h.max_length) for h in din.schema.histories}
         )
-        self.activations = nn.ModuleList(ColumnActivation(_activation(each)) for each in din.mlp.activations)
-        weights, biases = _folded(din, [each for each in self.activations if isinstance(each, ColumnActivation)])
+        weights, biases, activations = folded([*din.mlp.layers, din.mlp.out], list(din.mlp.activations))
+        if din.position is not None:  # that of the first position, where all candidates are
+            biases[-1] = _there(biases[-1]) + din.position.weight.detach()[0]
+        first_bias = biases[0] if biases[0] is not None else weights[0].new_zeros(len(weights[0]))
         widths = [self.user.dimension + self.context.dimension, self.ad.dimension]
         widths += [len(h.fields) * din.config.embedding for h in din.schema.histories]
         common, ad, *interests = torch.split(weights[0], widths, dim=1)
-        self.common_weight, self.first_bias = nn.Parameter(common.T.clone()), nn.Parameter(biases[0])
+        self.common_weight, self.first_bias = nn.Parameter(common.T.clone()), nn.Parameter(first_bias)
         self.ad_weight = nn.Parameter(ad.clone())
         self.interest_weights = nn.ParameterList([each.clone() for each in interests])
-        self.weights = nn.ParameterList(weights[1:])
-        self.biases = nn.ParameterList([bias.unsqueeze(-1) for bias in biases[1:]])
+        self.activations = nn.ModuleList(activations)
+        self.layers = nn.ModuleList(map(ColumnLinear, weights[1:], biases[1:]))
 
     def forward(self, feeds: Feeds) -> Tensor:
         """Logits [N]; inputs as in bundle/golden.py, `ads` int64[N, A] and `ad_numbers` float32[N, Na]."""
@@ -96,22 +100,9 @@ class DinServing(nn.Module):
             chosen = slice(None) if columns == every else columns
             q = encoder.joined(embedded[:, chosen], ads[:, chosen]).T  # [D, N]
             x = x + (weight @ k.T) @ attention(q, k, ids[:, 0] != PADDING)
-        for activation, layer, bias in zip(self.activations, self.weights, self.biases, strict=True):
-            x = layer @ activation(x) + bias
+        for activation, layer in zip(self.activations, self.layers, strict=True):
+            x = layer(activation(x))
         return x.squeeze(0)
-
-
-def _folded(din: Din, activations: list[ColumnActivation]) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights and biases of the network on top with the activations' linear parts in them. The last bias holds that of
-    the first position too."""
-    layers = [each for each in (*din.mlp.layers, din.mlp.out) if isinstance(each, nn.Linear)]
-    weights, biases = [each.weight.detach() for each in layers], [each.bias.detach() for each in layers]
-    for i, activation in enumerate(activations):
-        weights[i], biases[i] = activation.scaled_rows(weights[i]), activation.moved_bias(biases[i])
-        weights[i + 1] = activation.scaled_columns(weights[i + 1])
-    if din.position is not None:
-        biases[-1] = biases[-1] + din.position.weight.detach()[0]
-    return weights, biases
 
 
 def _unit(module: nn.Module) -> ActivationUnit:
@@ -119,6 +110,6 @@ def _unit(module: nn.Module) -> ActivationUnit:
     return module
 
 
-def _activation(module: nn.Module) -> Activation:
-    assert isinstance(module, Activation)
-    return module
+def _there(bias: Tensor | None) -> Tensor:
+    assert bias is not None, "a network's last layer has a bias"
+    return bias

@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from bundle.schema import Frozen
 from models.config import ConfigError
 from models.data.spec import DataError, describe, read_yaml
+
+Rank = Annotated[int, Field(gt=0, strict=True)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Times = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?x$")]
 
 
 class FineTune(Frozen):
@@ -23,7 +27,41 @@ class FineTune(Frozen):
     """w, how much the squared difference from the original's logits weighs beside the clicks (models/teaching.py)."""
 
 
-Step = Annotated[FineTune, Field(discriminator="step")]
+class Factorise(Frozen):
+    """Linear layers as two thin ones (models/compression/factorise.py)."""
+
+    step: Literal["factorise"]
+    layers: dict[str, Rank | Share | Times] = Field(min_length=1)
+    """Path of a layer, or a pattern such as `attention.*.first` -> its rank, or the share of variance to be kept, or
+    how many times fewer multiply-adds, as `4x`. A pattern passes over layers of one output."""
+    method: Literal["afm", "svd", "svd-weighted"] = "afm"
+    """afm: of the outputs, over calibration rows. svd: of the weights. svd-weighted: of the weights, times the size of
+    their inputs."""
+    between: Literal["prelu", "dice"] | None = None
+    """Activation between the factors, for fine-tuning; it starts as the identity."""
+    impressions: int = Field(default=20_000, gt=0)
+    """Of the training split, to calibrate on."""
+
+
+class Prune(Frozen):
+    """Fewer units in hidden layers (models/compression/prune.py)."""
+
+    step: Literal["prune"]
+    hidden: tuple[PositiveInt, ...] | None = None
+    """Units to keep in each hidden layer of the network on top. None: all."""
+    attention_hidden: tuple[PositiveInt, PositiveInt] | None = None
+    """Units to keep in both layers of DIN's activation units. None: all."""
+    impressions: int = Field(default=20_000, gt=0)
+    """Of the training split, to calibrate on."""
+
+    @model_validator(mode="after")
+    def _something(self) -> "Prune":
+        if self.hidden is None and self.attention_hidden is None:
+            raise ValueError("hidden or attention_hidden is needed")
+        return self
+
+
+Step = Annotated[FineTune | Factorise | Prune, Field(discriminator="step")]
 
 
 class Recipe(Frozen):

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
+from models.compression.factorise import factorise
 from models.compression.fine_tune import fine_tune
-from models.compression.recipe import FineTune, Step
+from models.compression.prune import prune
+from models.compression.recipe import Factorise, FineTune, Prune, Step
 from models.compression.subject import Material, Subject
 
 STEPS: dict[type[Step], Callable[[Any, Subject, Material], Subject]] = {
     FineTune: fine_tune,
+    Factorise: factorise,
+    Prune: prune,
 }
 
 

@@ -6,7 +6,8 @@ Letters: B requests, M candidates, L behaviours, D width of a behaviour, h units
 import torch
 from torch import Tensor, nn
 
-from models.networks.layers import Activation
+from models.networks.activations import Activation
+from models.networks.low_rank import entry, finish
 
 
 class ActivationUnit(nn.Module):
@@ -14,20 +15,22 @@ class ActivationUnit(nn.Module):
 
     The first layer is never applied to that concatenation. With W = [Wq Wk Wd Wp] it equals
     (Wq + Wd)q + (Wk - Wd)k + Wp(q ⊙ k), so the k-term is computed once a request and no [M, L, 4D] tensor exists.
+    Of low rank, W = U V, it is V that is split: a pair of candidate and behaviour costs r(D + h) instead of D·h, so
+    that pays where r < D·h / (D + h), D and not 4D.
     """
 
     def __init__(self, width: int, hidden: tuple[int, int], activation: str, mode: str) -> None:
         super().__init__()
         self.width, self.mode = width, mode
-        self.first = nn.Linear(4 * width, hidden[0])
+        self.first: nn.Module = nn.Linear(4 * width, hidden[0])
         self.first_activation = Activation(activation, hidden[0])
-        self.second = nn.Linear(hidden[0], hidden[1])
+        self.second: nn.Module = nn.Linear(hidden[0], hidden[1])
         self.second_activation = Activation(activation, hidden[1])
         self.out = nn.Linear(hidden[1], 1)
 
     def split(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The first layer's weights for q, for k and for q ⊙ k, each [h, D]."""
-        wq, wk, wd, wp = torch.split(self.first.weight, self.width, dim=1)
+        """The first layer's weights for q, for k and for q ⊙ k, each [h, D]; [r, D] where it is of low rank."""
+        wq, wk, wd, wp = torch.split(entry(self.first).weight, self.width, dim=1)
         return wq + wd, wk - wd, wp
 
     def forward(self, q: Tensor, k: Tensor, filled: Tensor, request: Tensor) -> Tensor:
@@ -39,9 +42,11 @@ class ActivationUnit(nn.Module):
         mask = filled[request]  # [M, L]
         mine = k[request]  # [M, L, D]
         x = (q.unsqueeze(1) * mine) @ for_product.T  # [M, L, h]
-        x = x + (k @ for_k.T)[request] + (q @ for_q.T + self.first.bias).unsqueeze(1)
-        x = self.first_activation(x, mask)
-        x = self.second_activation(self.second(x), mask)
+        bias = entry(self.first).bias
+        of_candidates = q @ for_q.T
+        x = x + (k @ for_k.T)[request] + (of_candidates if bias is None else of_candidates + bias).unsqueeze(1)
+        x = self.first_activation(finish(self.first, x, mask), mask)
+        x = self.second_activation(finish(self.second, entry(self.second)(x), mask), mask)
         weights = self.normalise(self.out(x).squeeze(-1), mask)  # [M, L]
         return (weights.unsqueeze(1) @ mine).squeeze(1)
 

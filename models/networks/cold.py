@@ -13,14 +13,13 @@ computed once.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bundle.schema import FeatureSchema, Side
 from models.config import ConfigError
 from models.data.batches import Batch
 from models.networks.config import ColdConfig
-from models.networks.layers import Mlp, key, linear, spread
+from models.networks.layers import Mlp, grouped, key, linear, spread
 from models.networks.network import Network
 
 Fields = list[tuple[str, int]]
@@ -88,8 +87,7 @@ class Cold(Network):
 
     def gates(self, once: Tensor, each: Tensor, request: Tensor) -> tuple[Tensor, Tensor]:
         """The gates of requests' fields [B, m] and of candidates' fields [M, n], all between 0 and 1."""
-        w, u = torch.split(self.each_gate.weight, [once.shape[-1], each.shape[-1]], dim=1)
-        for_each = spread(F.linear(once, w, self.each_gate.bias), request) + F.linear(each, u)
+        for_each = grouped(self.each_gate, once, each, request)
         return torch.sigmoid(self.once_gate(once)), torch.sigmoid(for_each)
 
     def importance(self, batch: Batch) -> dict[str, float]:

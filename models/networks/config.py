@@ -17,6 +17,15 @@ class QscoreConfig(Frozen):
     """a + b, the impressions' worth of the prior. None: the maximum of the marginal likelihood (beta-binomial)."""
 
 
+class LowRankConfig(Frozen):
+    """A linear layer as two thin ones."""
+
+    rank: int = Field(gt=0)
+    """Values between them."""
+    between: Activation | None = None
+    """Activation of those values."""
+
+
 class EmbeddedConfig(Frozen):
     """What every network has."""
 
@@ -27,6 +36,8 @@ class EmbeddedConfig(Frozen):
     epochs to start (simulated data, AUC after one: 0.702 from 0.01, 0.757 from 0.1, 0.768 from 0.3)."""
     position_bias: bool = False
     """Add a learnt bias for the position an ad was shown at; online every candidate gets position 0's."""
+    low_rank: dict[str, LowRankConfig] = Field(default_factory=dict)
+    """Path of a linear layer, as in the network's state_dict -> its rank (models/networks/low_rank.py)."""
 
 
 class LinearConfig(Frozen):

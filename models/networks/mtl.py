@@ -15,14 +15,14 @@ one scene and no shared bottom this is GwEN. Slopes of PReLU and the statistics 
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bundle.schema import FIRST_KNOWN, FeatureSchema
 from models.config import ConfigError
 from models.data.batches import Batch
+from models.networks.activations import Activation
 from models.networks.config import MtlConfig
-from models.networks.layers import Activation, linear, spread
+from models.networks.layers import grouped, linear, spread
 from models.networks.network import Network
 
 
@@ -109,12 +109,8 @@ class Mtl(Network):
     def first(self, once: Tensor, each: Tensor, scene: Tensor, mine: Tensor, request: Tensor) -> Tensor:
         """The first layer [M, h] of [once[request], each], the part for `once` computed once a request."""
         layer = self.shared[0] if len(self.shared) else self.scenes[0]
-        if isinstance(layer, SceneLinear):
-            weight, bias = layer.values()
-        else:
-            assert isinstance(layer, nn.Linear)
-            weight, bias = layer.weight, layer.bias
-        for_once, for_each = torch.split(weight, [once.shape[-1], each.shape[-1]], dim=-1)
         if not isinstance(layer, SceneLinear):
-            return spread(F.linear(once, for_once, bias), request) + F.linear(each, for_each)
+            return grouped(layer, once, each, request)
+        weight, bias = layer.values()
+        for_once, for_each = torch.split(weight, [once.shape[-1], each.shape[-1]], dim=-1)
         return spread(picked(once, for_once, scene) + bias[scene], request) + picked(each, for_each, mine)

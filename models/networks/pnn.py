@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from bundle.schema import FeatureSchema
 from models.data.batches import Batch
+from models.networks.activations import Activation
 from models.networks.config import PnnConfig
 from models.networks.fields import FieldVectors
-from models.networks.layers import Activation, Mlp, linear, spread
+from models.networks.layers import Mlp, grouped, linear, spread
 from models.networks.network import Network
 
 
@@ -84,8 +85,6 @@ class Pnn(Network):
     def forward(self, batch: Batch) -> Tensor:
         """Logits [M]."""
         request, ads = self.vectors.of_batch(self.arena, batch)  # [B, R, d], [M, A, d]
-        once, each = request.flatten(-2), ads.flatten(-2)
-        for_once, for_each = torch.split(self.fields.weight, [once.shape[-1], each.shape[-1]], dim=1)
-        x = spread(F.linear(once, for_once, self.fields.bias), batch.request) + F.linear(each, for_each)
+        x = grouped(self.fields, request.flatten(-2), ads.flatten(-2), batch.request)
         x = self.activation(x + self.products(request, ads, batch.request))
         return self.biased(self.rest(self.dropout(x)).squeeze(-1), batch)

@@ -13,6 +13,7 @@ from models.networks.config import (
     DinConfig,
     DqmConfig,
     DssmConfig,
+    EmbeddedConfig,
     FmConfig,
     FnnConfig,
     GwenConfig,
@@ -30,6 +31,7 @@ from models.networks.dssm import Dssm
 from models.networks.fm import Fm
 from models.networks.fnn import Fnn
 from models.networks.gwen import Gwen
+from models.networks.low_rank import thin
 from models.networks.lr import Lr
 from models.networks.mlr import Mlr
 from models.networks.mtl import Mtl
@@ -56,7 +58,10 @@ NETWORKS: dict[type[NetworkConfig], Callable[[Any, FeatureSchema], Network]] = {
 
 def build(config: NetworkConfig, schema: FeatureSchema) -> Network:
     """A freshly initialised network. Its weights depend on torch's seed alone."""
-    return NETWORKS[type(config)](config, schema)
+    network = NETWORKS[type(config)](config, schema)
+    if isinstance(config, EmbeddedConfig):
+        thin(network, config.low_rank)
+    return network
 
 
 def parameters(network: nn.Module) -> int:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from export.columns import ColumnActivation
-from models.networks.layers import Activation
+from models.networks.activations import Activation
 
 UNITS = 7
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from bundle.schema import FeatureSchema, HistorySpec
 from export.din_graph import DinServing, Feeds
@@ -16,7 +17,9 @@ from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from models.data.batches import Batch
 from models.funnel import with_candidates
 from models.networks.config import DinConfig
+from models.networks.cost import cost_of
 from models.networks.din import Din
+from models.networks.registry import build
 from tests.models.world import SCHEMA, random_ads, random_batch, shake
 
 ACTIVATIONS = ("dice", "prelu", "sigmoid", "relu")
@@ -137,3 +140,19 @@ def test_a_history_may_name_its_fields_in_any_order_and_be_called_anything(tmp_p
         )  # the ad's own embedding stands last in each behaviour
         behaviour = din.behaviours["history_items"](din.arena, ids)
         torch.testing.assert_close(behaviour[:, -4:], expected)
+
+
+@pytest.mark.parametrize("low_rank", [{}, {"attention.history_clicks.first": {"rank": 4}, "mlp.layers.0": {"rank": 8}}])
+def test_it_needs_about_as_many_multiply_adds_as_the_network(low_rank: dict[str, dict[str, int]]) -> None:
+    """A candidate's, as models/networks/cost.py counts them: layers of low rank stay two products."""
+    config = DinConfig.model_validate(
+        {"kind": "din", "embedding": 16, "attention_hidden": [16, 8], "hidden": [64, 32], "low_rank": low_rank}
+    )
+    network = build(config, SCHEMA).eval()
+    serving = DinServing(network)  # type: ignore[arg-type]
+    counts = []
+    for candidates in (2, 3):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            serving(feeds(request(50, 50, candidates, seed=1)))
+        counts.append(counter.get_total_flops() // 2)
+    assert counts[1] - counts[0] == pytest.approx(cost_of(network).candidate, rel=0.1)

@@ -11,6 +11,7 @@ from models.networks.config import (
     FmConfig,
     FnnConfig,
     GwenConfig,
+    LowRankConfig,
     LrConfig,
     MlrConfig,
     MtlConfig,
@@ -44,6 +45,31 @@ SMALL: dict[str, NetworkConfig] = {
     "pnn-outer": PnnConfig(kind="pnn", embedding=4, hidden=(8,), products="outer"),
     "deepfm": DeepFmConfig(kind="deepfm", embedding=4, hidden=(8, 4)),
     "din": DinConfig(kind="din", embedding=4, attention_hidden=(6, 3), hidden=(8, 4), position_bias=True),
+    "din-low-rank": DinConfig(
+        kind="din",
+        embedding=4,
+        attention_hidden=(6, 5),
+        hidden=(8, 6),
+        position_bias=True,
+        low_rank={
+            "attention.history_clicks.first": LowRankConfig(rank=3),
+            "attention.history_clicks.second": LowRankConfig(rank=2, between="dice"),
+            "mlp.layers.0": LowRankConfig(rank=3, between="prelu"),
+            "mlp.layers.1": LowRankConfig(rank=2),
+        },
+    ),
+    "deepfm-low-rank": DeepFmConfig(
+        kind="deepfm", embedding=4, hidden=(8, 4), low_rank={"mlp.layers.0": LowRankConfig(rank=3)}
+    ),
+    "pnn-low-rank": PnnConfig(
+        kind="pnn", embedding=4, hidden=(8, 4), low_rank={"fields": LowRankConfig(rank=3, between="dice")}
+    ),
+    "dqm-low-rank": DqmConfig(
+        kind="dqm", embedding=4, dimension=5, hidden=(8,), low_rank={"user_tower.layers.0": LowRankConfig(rank=3)}
+    ),
+    "mtl-low-rank": MtlConfig(
+        kind="mtl", embedding=4, scene="tab", shared=(8,), hidden=(4,), low_rank={"shared.0": LowRankConfig(rank=3)}
+    ),
     "din-softmax": DinConfig(kind="din", embedding=4, attention="softmax", attention_hidden=(6, 3), hidden=(8, 4)),
     "lr": LrConfig(kind="lr", position_bias=True),
     "lr-no-history": LrConfig(kind="lr", histories=False),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.networks.layers import Activation, Arena, Dice, Mlp, SideEncoder
+from models.networks.activations import Activation, Dice
+from models.networks.layers import Arena, Mlp, SideEncoder
 from tests.models.world import SCHEMA, random_batch
 
 
