@@ -41,7 +41,7 @@ def certify(found: Compressed, checkpoint: Checkpoint, original: Checkpoint, dat
     with tempfile.TemporaryDirectory() as temporary:
         graphs = [Path(temporary) / name for name in ("original", "compressed")]
         opened = [_opened(each, folder) for each, folder in zip((found.original, found.subject), graphs, strict=True)]
-        times = in_turns([run for run, _ in opened], _requests(data))
+        times = in_turns([run for run, _ in opened], _requests(data, "test"))
     before, after = (
         _measured(subject, scores, bytes_, ms)
         for subject, scores, (_, bytes_), ms in zip((found.original, found.subject), scored, opened, times, strict=True)
@@ -77,6 +77,13 @@ def rows_of(scored: Scored) -> str:
     return found.hexdigest()
 
 
+def median_ms(subjects: Sequence[Subject], data: PreparedData, split: str) -> list[float]:
+    """p50 of the graphs of some networks for CANDIDATES of a request, all taking turns."""
+    with tempfile.TemporaryDirectory() as temporary:
+        opened = [_opened(each, Path(temporary) / str(i)) for i, each in enumerate(subjects)]
+        return [float(np.median(ms)) for ms in in_turns([run for run, _ in opened], _requests(data, split))]
+
+
 def in_turns(runs: Sequence[Run], requests: Sequence[Feeds]) -> list[list[float]]:
     """Milliseconds of each run of each graph, REQUESTS times; who goes first changes from request to request."""
     times: list[list[float]] = [[] for _ in runs]
@@ -100,8 +107,8 @@ def _opened(subject: Subject, folder: Path) -> tuple[Run, int]:
     return runner(folder, spec), size(outline(folder / spec.file))
 
 
-def _requests(data: PreparedData) -> list[Feeds]:
-    chosen = golden_requests(data, "test", DISTINCT, CANDIDATES, seed=0)
+def _requests(data: PreparedData, split: str) -> list[Feeds]:
+    chosen = golden_requests(data, split, DISTINCT, CANDIDATES, seed=0)
     return [feeds_of(common_of(batch, data), ads, data) for batch, ads in chosen]
 
 

@@ -57,6 +57,21 @@ def open_study(search: Search, folder: Path) -> Iterator[optuna.Study]:
 
     ConfigError when the folder's study searches something else, or another process is at it.
     """
+    with storage_in(folder) as storage:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=search.config.name,
+            direction="minimize" if search.config.training.monitor == "logloss" else "maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+            load_if_exists=True,
+        )
+        _begin(study, search, folder)
+        yield study
+
+
+@contextmanager
+def storage_in(folder: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """study.sqlite in `folder`, for this process alone. ConfigError when another is at it."""
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with (folder / "lock").open("w") as lock:
@@ -66,15 +81,7 @@ def open_study(search: Search, folder: Path) -> Iterator[optuna.Study]:
             raise ConfigError(f"{folder}: another process is searching here") from None
         storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.sqlite'}")
         try:
-            study = optuna.create_study(
-                storage=storage,
-                study_name=search.config.name,
-                direction="minimize" if search.config.training.monitor == "logloss" else "maximize",
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
-                load_if_exists=True,
-            )
-            _begin(study, search, folder)
-            yield study
+            yield storage
         finally:
             storage.remove_session()
             storage.engine.dispose()
