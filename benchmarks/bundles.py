@@ -24,6 +24,7 @@ from bundle.manifest import (
     RetrievalStage,
     Stages,
 )
+from bundle.rounding import Coded
 from bundle.schema import FIRST_KNOWN
 from export.assemble import fixed_position
 from export.din_graph import DinServing
@@ -46,10 +47,12 @@ WRITTEN_BY = (
     "bundle/manifest.py",
     "bundle/precision.py",
     "bundle/record.py",
+    "bundle/rounding.py",
     "bundle/schema.py",
     "bundle/vocabulary.py",
     "models/cells.py",
     "models/networks/layers.py",
+    "models/networks/rounding.py",
     "models/networks/network.py",
     "models/networks/attention.py",
     "models/networks/din.py",
@@ -58,6 +61,7 @@ WRITTEN_BY = (
     "export/column_attention.py",
     "export/columns.py",
     "export/query_graph.py",
+    "export/stored_arena.py",
     "export/to_onnx.py",
     "export/matching.py",
 )
@@ -66,14 +70,14 @@ GOLDEN = 4
 GOLDEN_CANDIDATES = 64
 
 
-def work_bundle(root: Path, ads: int, unit: str, *, users: int = 1_000, seed: int = 0) -> Path:
+def work_bundle(root: Path, ads: int, unit: str, *, users: int = 1_000, seed: int = 0, vectors: Coded = "int8") -> Path:
     """The bundle of `ads` ads with the activation unit `unit` of benchmarks.work.UNITS, under `root`; written when it
     is not there yet, and then the one that older code wrote is removed.
 
     Ads have the ids 0, 1, ...; `users` users with 50 behaviours each have the ids "0", "1", ... The funnel is
-    10^5 matched -> 10^4 -> 10^3 -> at most 100 answers.
+    10^5 matched -> 10^4 -> 10^3 -> at most 100 answers. `vectors`: what ad vectors are stored in.
     """
-    name = f"work-{unit}-{ads}-{users}-{seed}"
+    name = f"work-{unit}-{ads}-{users}-{seed}" if vectors == "int8" else f"work-{vectors}-{unit}-{ads}-{users}-{seed}"
     target = root / f"{name}-{fingerprint()}"
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as lock:
@@ -81,11 +85,11 @@ def work_bundle(root: Path, ads: int, unit: str, *, users: int = 1_000, seed: in
         if not target.exists():
             for old in root.glob(f"{name}-*"):
                 shutil.rmtree(old)
-            _write(root, target.name, ads, unit, users, seed)
+            _write(root, target.name, ads, unit, users, seed, vectors)
     return target
 
 
-def _write(root: Path, bundle_id: str, ads: int, unit: str, users: int, seed: int) -> None:
+def _write(root: Path, bundle_id: str, ads: int, unit: str, users: int, seed: int, vectors: Coded) -> None:
     networks = make_networks(ads, unit, seed)
     market = Market(ads, users, seed)
     with tempfile.TemporaryDirectory() as temporary:
@@ -102,7 +106,7 @@ def _write(root: Path, bundle_id: str, ads: int, unit: str, users: int, seed: in
             write_ads(networks, market, shelves, folder)
             write_users(market, folder)
 
-        shelves = arrange_ads(networks, market)
+        shelves = arrange_ads(networks, market, vectors)
         manifest = Manifest(
             bundle_id=bundle_id,
             made=Made(time="", commit="", seed=seed, data=f"standard work, {ads:,} ads", versions={}),
@@ -111,7 +115,13 @@ def _write(root: Path, bundle_id: str, ads: int, unit: str, users: int, seed: in
             stages=Stages(
                 retrieval=RetrievalStage(keep=100_000, cells=len(shelves.cells.sizes), posting_fields=("category",)),
                 qscore=QscoreStage(keep=10_000),
-                prerank=PrerankStage(model="dqm", query=query, dimension=networks.dqm.config.dimension + 1, keep=1_000),
+                prerank=PrerankStage(
+                    model="dqm",
+                    query=query,
+                    dimension=networks.dqm.config.dimension + 1,
+                    vectors=vectors,
+                    keep=1_000,
+                ),
                 finerank=FinerankStage(model="din", graph=finerank, position=fixed_position(networks.din), keep=100),
             ),
             golden=GoldenSpec(requests=GOLDEN, query_tolerance=GOLDEN_TOLERANCE, logit_tolerance=GOLDEN_TOLERANCE),

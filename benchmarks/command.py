@@ -20,6 +20,7 @@ BENCHES = {
     "diamond": ("benchmarks.diamond", "how MLR cuts a space that LR cannot, and draw it"),
     "common": ("benchmarks.common_features", "training on request-grouped data against flat rows"),
     "recipes": ("benchmarks.recipes", "what recipes of compression do to checkpoints of several seeds"),
+    "values": ("benchmarks.values", "tables and ad vectors in fp16, int8 and int4: time, and what is lost"),
     "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""

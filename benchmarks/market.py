@@ -21,6 +21,7 @@ from bundle.cell_files import arrange, save_cells
 from bundle.cells import Cells
 from bundle.golden import Common
 from bundle.record import Event, UserRecord, pack
+from bundle.rounding import Coded
 from bundle.schema import FIRST_KNOWN, FeatureSchema
 from bundle.vocabulary import Vocabulary
 from export.matching import write_postings
@@ -143,7 +144,7 @@ class Shelves:
     qscores: npt.NDArray[np.float32]
 
 
-def arrange_ads(networks: Networks, market: Market) -> Shelves:
+def arrange_ads(networks: Networks, market: Market, stored: Coded = "int8") -> Shelves:
     """Vectors, Qscores and cells of the ads. 10^7 take four minutes and 4 GB."""
     vectors = np.empty((market.ads + FIRST_KNOWN, networks.dqm.config.dimension + 1), dtype=np.float32)
     for start in range(0, len(vectors), CHUNK):
@@ -153,9 +154,8 @@ def arrange_ads(networks: Networks, market: Market) -> Shelves:
             vectors[piece] = networks.dqm.ad_vectors(ids, torch.zeros(len(piece), 0)).numpy()
     qscores = clicked(networks, market, vectors)
     order, cells = arrange(vectors, qscores * market.bids, cell_of_ads(vectors, market.seed))
-    stored = AdVectors.of(vectors)
     index = AdIndex.ordered(Vocabulary(np.arange(market.ads)), order)
-    return Shelves(index, cells, AdVectors(stored.codes[order], stored.scales[order]), qscores[order])
+    return Shelves(index, cells, AdVectors.of(vectors, stored).of_rows(order), qscores[order])
 
 
 def dqm_query(dqm: Dqm, common: Common) -> tuple[npt.NDArray[np.float32], float]:

@@ -74,7 +74,7 @@ def describe(manifest: Manifest) -> Iterator[str]:
     yield f"  retrieval  keeps {stages.retrieval.keep:,}; {stages.retrieval.cells:,} cells, posting lists: {posted}"
     yield f"  qscore     keeps {stages.qscore.keep:,}"
     pre, fine = stages.prerank, stages.finerank
-    yield f"  prerank    keeps {pre.keep:,}; {pre.model}, dimension {pre.dimension}, {_shown(pre.query)}"
+    yield f"  prerank    keeps {pre.keep:,}; {pre.model}, {pre.dimension} numbers in {pre.vectors}, {_shown(pre.query)}"
     yield f"  finerank   keeps {fine.keep:,}; {fine.model}, {_shown(fine.graph)}"
     if fine.certificate is not None:
         yield from fine.certificate.lines()
@@ -136,7 +136,12 @@ def _shown(graph: GraphSpec) -> str:
     precision = graph.precision
     dense = f"{precision.dense} products" + (f" ({count})" if (count := len(precision.int8_nodes)) else "")
     off = f", pCTR off by {precision.deviation.pctr_share:.2%}" if precision.deviation else ""
-    return f"{precision.tables} tables, {dense}{off}"
+    own = (
+        f" ({len(precision.given)} of them {'/'.join(sorted(set(precision.given.values())))})"
+        if precision.given
+        else ""
+    )
+    return f"{precision.tables} tables{own}, {dense}{off}"
 
 
 def _row(name: str, cells: list[str], widths: list[int]) -> str:

@@ -10,7 +10,7 @@ Array files, one row an ad after two reserved rows (0 padding, 1 unknown):
                       ad_index.py. Rows are in the order of cells.
     ads/fields.npy    int32[n + 2, id columns]     ads/numbers.npy  float32[n + 2, number columns]
     ads/bids.npy      float32[n + 2]               ads/qscores.npy  float32[n + 2]
-    ads/vectors.npy   int8[n + 2, dimension]       ads/scales.npy   float32[n + 2]; see ad_vectors.py
+    ads/vectors.npy   int8[n + 2, dimension]       ads/scales.npy   float32[n + 2]; int4 too, see ad_vectors.py
     filters/F.*.npy   the ads with each raw value of ad field F, which requests may filter by; see row_sets.py
     targeting/F.*.npy the ads that may be shown for each value of the request's context field F
     postings/F.rows.npy and postings/F.offsets.npy              rows of the ads with each value of field F
@@ -202,13 +202,14 @@ def _demo_users(folder: Path, manifest: Manifest) -> DemoUsers:
 
 def _ads(folder: Path, manifest: Manifest) -> Ads:
     rows, side = manifest.catalogue.ads + FIRST_KNOWN, manifest.features.ad
+    prerank = manifest.stages.prerank
     return Ads(
         index=AdIndex.open(folder, manifest.catalogue.ads),
         fields=load_array(folder / "fields.npy", "int32", (rows, side.id_columns)),
         numbers=load_array(folder / "numbers.npy", "float32", (rows, side.number_columns)),
         bids=load_array(folder / "bids.npy", "float32", (rows,)),
         qscores=load_array(folder / "qscores.npy", "float32", (rows,)),
-        vectors=AdVectors.open(folder, rows, manifest.stages.prerank.dimension),
+        vectors=AdVectors.open(folder, rows, prerank.dimension, prerank.vectors),
     )
 
 

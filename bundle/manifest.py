@@ -13,6 +13,7 @@ from bundle.calibration import Calibration
 from bundle.certificate import Certificate
 from bundle.errors import ManifestError
 from bundle.precision import Precision
+from bundle.rounding import Coded
 from bundle.schema import FeatureSchema, Frozen
 
 MANIFEST = "manifest.json"
@@ -67,6 +68,8 @@ class PrerankStage(Frozen):
     model: str
     query: GraphSpec
     dimension: int = Field(gt=0)
+    vectors: Coded = "int8"
+    """What the ad vectors are stored in (bundle/ad_vectors.py)."""
     keep: int = Field(gt=0)
     calibration: Calibration | None = None
     """How its logits are corrected; None: not at all."""

@@ -7,6 +7,9 @@ from pydantic import Field
 from bundle.schema import Frozen
 
 Number = Literal["fp32", "fp16", "int8"]
+"""What is computed in."""
+Stored = Literal["fp32", "fp16", "int8", "int4"]
+"""What tables are stored in."""
 Asked = Literal["fp32", "fp16", "int8", "auto"]
 
 
@@ -44,8 +47,11 @@ class Precision(Frozen):
     """How one graph is stored and computed."""
 
     asked: Asked = "fp32"
-    tables: Number = "fp32"
-    """Embedding tables: int8 with one scale a row."""
+    tables: Stored = "fp32"
+    """Embedding tables, but for those of `given`: int8 and int4 with one scale a row."""
+    given: dict[str, Stored] = Field(default_factory=dict)
+    """Tables that the network itself has in fewer bytes than fp32 (models/networks/rounding.py): by name, in what. The
+    graph computes what such a network does, so this is no deviation from it."""
     dense: Number = "fp32"
     """Everything else. int8: the products named in `int8_nodes`, the rest stays fp32."""
     int8_nodes: tuple[str, ...] = ()

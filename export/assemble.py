@@ -23,6 +23,7 @@ from bundle.manifest import (
     FinerankStage,
     FixedPosition,
     GoldenSpec,
+    GraphSpec,
     Made,
     Manifest,
     PrerankStage,
@@ -30,7 +31,8 @@ from bundle.manifest import (
     RetrievalStage,
     Stages,
 )
-from bundle.precision import Asked
+from bundle.precision import Asked, Precision
+from bundle.rounding import Coded
 from bundle.schema import FeatureSchema, Frozen
 from export.catalogue import copy_users, filter_names, targeting_names, user_count, write_catalogue
 from export.matching import write_postings
@@ -39,6 +41,7 @@ from export.precision import settle
 from export.query_graph import QueryGraph
 from export.recording import recorded, tolerance
 from export.request_graph import serving_graph
+from export.stored_arena import given
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from export.work import works
 from models.cells import cell_of_ads
@@ -111,9 +114,11 @@ def assemble(
     *,
     users: int | None = None,
     precision: Asked = "fp32",
+    stored: Coded = "int8",
     seed: int = 0,
 ) -> tuple[Path, Parity]:
-    """Export, prove and write `root/<bundle_id>`; `users` limits the demo users carried along (None: all).
+    """Export, prove and write `root/<bundle_id>`; `users` limits the demo users carried along (None: all);
+    `stored`: what ad vectors are stored in.
 
     FileExistsError when the bundle exists, ConfigError when the checkpoints do not fit, ParityError when a graph does
     not compute what its model does, PrecisionError when it does not in the precision asked for. Nothing is left behind
@@ -136,6 +141,7 @@ def assemble(
         query = export_graph(QueryGraph(towers), inputs, ["query", "offset"], graphs / "query.onnx")
         inputs = inputs | candidate_inputs(schema)
         finerank = export_graph(serving_graph(network), inputs, ["logits"], graphs / "finerank.onnx")
+        query, finerank = with_given(query, towers), with_given(finerank, network)
         chosen = golden_requests(data, proof_split(data), requests=8, candidates=64, seed=seed)
         rows, parity = prove(towers, network, query, finerank, graphs, data, chosen)
         if precision != "fp32":
@@ -147,7 +153,7 @@ def assemble(
         def fill(folder: Path) -> None:
             shutil.copytree(graphs, folder, dirs_exist_ok=True)
             save_golden(folder, [replace(row, ads=index.rows[row.ads].astype(np.int64)) for row in rows])
-            write_catalogue(data, index, qscores, vectors, folder)
+            write_catalogue(data, index, qscores, vectors, folder, stored)
             (folder / "cells").mkdir()
             save_cells(folder / "cells", cells)
             (folder / "postings").mkdir()
@@ -178,6 +184,7 @@ def assemble(
                     model=trained.prerank.config.model.kind,
                     query=query,
                     dimension=vectors.shape[1],
+                    vectors=stored,
                     keep=settings.prerank,
                     calibration=trained.prerank.calibration(),
                 ),
@@ -197,6 +204,11 @@ def assemble(
             users=user_count(data, users),
         )
         return write_bundle(root, manifest, fill), parity
+
+
+def with_given(graph: GraphSpec, network: Network) -> GraphSpec:
+    """The graph with what it says of the tables that its network stores in fewer bytes."""
+    return graph.model_copy(update={"precision": Precision(given=given(network))})
 
 
 def ad_vectors(towers: TwoTower, data: PreparedData) -> npt.NDArray[np.float32]:

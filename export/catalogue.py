@@ -9,6 +9,7 @@ import numpy.typing as npt
 from bundle.ad_index import AdIndex
 from bundle.ad_vectors import AdVectors
 from bundle.bitmap import of_rows
+from bundle.rounding import Coded
 from bundle.row_sets import write_row_sets
 from bundle.schema import FIRST_KNOWN
 from bundle.vocabulary import Vocabulary
@@ -21,14 +22,16 @@ def write_catalogue(
     qscores: npt.NDArray[np.float32],
     vectors: npt.NDArray[np.float32],
     folder: Path,
+    stored: Coded = "int8",
 ) -> None:
     """ads/, filters/, targeting/ and vocabulary/ of a bundle folder, its rows in the order of `index`.
 
-    `qscores` float32[n + 2] and `vectors` float32[n + 2, d] are in the order of the prepared data.
+    `qscores` float32[n + 2] and `vectors` float32[n + 2, d] are in the order of the prepared data; `stored`: what the
+    vectors become.
     """
     (folder / "ads").mkdir()
     index.write(folder / "ads")
-    AdVectors.of(vectors[index.places]).write(folder / "ads")
+    AdVectors.of(vectors[index.places], stored).write(folder / "ads")
     arrays = {
         "fields": data.ads.fields.astype(np.int32),
         "numbers": data.ads.numbers.astype(np.float32),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from bundle.errors import BundleError
 from bundle.manifest import GraphSpec, read_manifest
 from bundle.precision import Asked, Deviation
+from bundle.rounding import Coded
 from export.assemble import FunnelSettings, Trained, assemble
 from export.deviation import PrecisionError
 from export.parity import TOLERANCE, ParityError
@@ -70,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
         "that are faster so on this machine. fp16: whole graphs, for GPU providers. auto: tries tables in fp16 and "
         "int8 and products in int8, takes what is smaller or faster here",
     )
+    p.add_argument(
+        "--ad-vectors",
+        choices=get_args(Coded),
+        default="int8",
+        help="what the vectors of the ads are stored in (default int8). int4: half of the bytes, coarser",
+    )
     p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the measured differences as flat JSON")
     return p
 
@@ -87,7 +94,13 @@ def main(argv: list[str]) -> int:
         )
         name = options.id or f"{trained.finerank.config.name}-{stamp}"
         folder, parity = assemble(
-            trained, options.out, name, settings, users=options.users, precision=options.precision
+            trained,
+            options.out,
+            name,
+            settings,
+            users=options.users,
+            precision=options.precision,
+            stored=options.ad_vectors,
         )
     except ValidationError as error:
         print(f"adrank export: {complaints(error)}", file=sys.stderr)
@@ -118,6 +131,9 @@ def main(argv: list[str]) -> int:
 def described(graph: GraphSpec) -> Iterator[str]:
     """What a graph is stored and computed in, how far that is from fp32, and what else was tried."""
     precision = graph.precision
+    if precision.given:
+        kept = ", ".join(f"{name} {stored}" for name, stored in sorted(precision.given.items()))
+        yield f"  {graph.file}: tables as the network has them: {kept}"
     if precision.asked == "fp32":
         return
     dense = f"products in {precision.dense}" + (f" ({count})" if (count := len(precision.int8_nodes)) else "")

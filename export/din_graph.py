@@ -11,39 +11,17 @@ Letters: L behaviours, N candidates, D width of a behaviour, h units of a layer.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bundle.schema import PADDING
 from export.column_attention import ColumnAttention, padded
 from export.columns import ColumnLinear, folded
+from export.stored_arena import StoredArena
 from models.networks.attention import ActivationUnit
 from models.networks.din import Din
-from models.networks.layers import Arena, SideEncoder, key
+from models.networks.layers import SideEncoder, key
 
 Feeds = dict[str, Tensor]
-
-
-class ServingArena(Arena):
-    """The same embeddings with a row of zeros before each table: an id's row is one addition, padding included."""
-
-    def __init__(self, arena: Arena) -> None:
-        nn.Module.__init__(self)
-        self.dimension, self.shared = arena.dimension, arena.shared
-        self.starts: dict[str, int] = {}
-        pieces: list[Tensor] = []
-        weight, rows = arena.weight.detach(), 0
-        ends = sorted([*arena.starts.values(), len(weight) - 1])
-        for table, start in sorted(arena.starts.items(), key=lambda each: each[1]):
-            end = ends[ends.index(start) + 1]
-            self.starts[table] = rows
-            pieces += [weight.new_zeros(1, arena.dimension), weight[start + 1 : end + 1]]
-            rows += 1 + end - start
-        self.weight = nn.Parameter(torch.cat(pieces) if pieces else weight)
-
-    def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """Embeddings [..., columns, d] of ids [..., columns]."""
-        return F.embedding(ids + offsets, self.weight)
 
 
 class DinServing(nn.Module):
@@ -51,7 +29,7 @@ class DinServing(nn.Module):
 
     def __init__(self, din: Din) -> None:
         super().__init__()
-        self.schema, self.arena = din.schema, ServingArena(din.arena)
+        self.schema, self.arena = din.schema, StoredArena(din.arena)
         self.user, self.context = SideEncoder(self.arena, din.schema.user), SideEncoder(self.arena, din.schema.context)
         self.ad = SideEncoder(self.arena, din.schema.ad)
         self.behaviours = nn.ModuleDict(
@@ -87,7 +65,9 @@ class DinServing(nn.Module):
             )
             # A row times a matrix: the other way round ONNX Runtime takes 67 us for 200 x 64 instead of 7.
             once = (common.unsqueeze(0) @ self.common_weight + once).squeeze(0)
-        embedded = self.arena(ads, self.ad.offsets)  # [N, A, d]: behaviours are described by some of the same columns
+        embedded = self.arena(
+            ads, self.ad.offsets, self.ad.tables
+        )  # [N, A, d]: behaviours have some of the same columns
         x = self.ad_weight @ self.ad.joined(embedded, ads, feeds.get("ad_numbers")).T + once.unsqueeze(-1)  # [h, N]
         for weight, history in zip(self.interest_weights, self.schema.histories, strict=True):
             attention = self.attention[key(history)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.manifest import GraphSpec
-from bundle.precision import Asked, Number, Precision, Trial
+from bundle.precision import Asked, Precision, Stored, Trial
 from export.dense import Product, in_int8, products
 from export.deviation import PrecisionError, complaint
 from export.half import to_half
@@ -75,6 +75,7 @@ def settle(spec: GraphSpec, folder: Path, asked: Asked, work: Work, timer: Timer
         weights = spec.weights
         if taken is not bench.base:
             weights = save_graph(open_graph(taken.path), folder / spec.file)
+    precision = precision.model_copy(update={"given": spec.precision.given})
     return spec.model_copy(update={"weights": weights, "precision": precision})
 
 
@@ -85,10 +86,10 @@ def _half(bench: Workbench, model: Model) -> tuple[Candidate, Precision]:
     return half, Precision(asked="fp16", tables="fp16", dense="fp16", deviation=half.deviation)
 
 
-def _tables(bench: Workbench, model: Model, asked: Asked) -> tuple[Candidate, Number, list[Trial]]:
+def _tables(bench: Workbench, model: Model, asked: Asked) -> tuple[Candidate, Stored, list[Trial]]:
     """The graph with its tables stored as asked; for `auto` the smallest form that nothing speaks against."""
-    forms: tuple[Number, ...] = ("int8",) if asked == "int8" else ("fp16", "int8")
-    tried: dict[Number, _Tried] = {}
+    forms: tuple[Stored, ...] = ("int8",) if asked == "int8" else ("fp16", "int8", "int4")
+    tried: dict[Stored, _Tried] = {}
     for stored in forms:
         candidate = bench.whole(f"tables-{stored}", store_tables(model, stored))
         if asked == "int8":

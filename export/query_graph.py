@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from export.stored_arena import stored
 from models.networks.network import TwoTower
 
 Feeds = dict[str, Tensor]
@@ -13,7 +14,9 @@ class QueryGraph(nn.Module):
 
     def __init__(self, network: TwoTower) -> None:
         super().__init__()
-        self.network = network
+        served = stored(network)
+        assert isinstance(served, TwoTower)
+        self.network = served
 
     def forward(self, feeds: Feeds) -> tuple[Tensor, Tensor]:
         """A batch of one request through `TwoTower.query_of`, at position 0."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from export.din_graph import DinServing
+from export.stored_arena import stored
 from models.data.batches import Batch
 from models.networks.din import Din
 from models.networks.network import Network
@@ -18,7 +19,7 @@ class RequestGraph(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network = network
+        self.network = stored(network)
 
     def forward(self, feeds: Feeds) -> Tensor:
         """Logits [N]; inputs as in bundle/golden.py, `ads` int64[N, A] and `ad_numbers` float32[N, Na]. All candidates

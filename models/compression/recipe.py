@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from bundle.precision import Stored
 from bundle.schema import Frozen
 from models.config import ConfigError
 from models.data.spec import DataError, describe, read_yaml
@@ -61,7 +62,15 @@ class Prune(Frozen):
         return self
 
 
-Step = Annotated[FineTune | Factorise | Prune, Field(discriminator="step")]
+class Values(Frozen):
+    """Embedding tables in fewer bytes a number."""
+
+    step: Literal["values"]
+    tables: Stored | dict[str, Stored]
+    """What all tables are stored in, or some, by name: the vocabulary, or buckets:FIELD of a field without one."""
+
+
+Step = Annotated[FineTune | Factorise | Prune | Values, Field(discriminator="step")]
 
 
 class Recipe(Frozen):

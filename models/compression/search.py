@@ -169,7 +169,7 @@ def chosen(study: optuna.Study, most: int) -> list[dict[str, str]]:
 
 def _estimated(study: optuna.Study, forms: Forms, estimate: _Estimate, seed: int) -> str:
     """One estimate more, and what is to be said of it."""
-    study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, warn_independent_sampling=False)
+    study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
     trial = study.ask({part: CategoricalDistribution(names) for part, names in forms.items()})
     known = next((t for t in study.get_trials(states=(TrialState.COMPLETE,)) if t.params == trial.params), None)
     figures = known.user_attrs["figures"] if known is not None else estimate(trial.params)

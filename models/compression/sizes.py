@@ -1,6 +1,6 @@
 """What a network takes where it is served: bytes by arithmetic, multiply-adds by models/networks/cost.py.
 
-a row of d values    fp32 4d    fp16 2d    int8 d + 4    int4 ⌈d/2⌉ + 4        (one fp32 scale a row)
+a row of d values    fp32 4d    fp16 2d    int8 d + 4    int4 ⌈d/2⌉ + 4    (bundle/rounding.py)
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from bundle.precision import Stored
 from bundle.schema import Frozen
 
 Activation = Literal["dice", "prelu", "sigmoid", "relu"]
@@ -26,6 +27,13 @@ class LowRankConfig(Frozen):
     """Activation of those values."""
 
 
+class TableConfig(Frozen):
+    """One embedding table."""
+
+    values: Stored = "fp32"
+    """What its rows are stored in where the network is served. The network computes with what is left of them then."""
+
+
 class EmbeddedConfig(Frozen):
     """What every network has."""
 
@@ -38,6 +46,8 @@ class EmbeddedConfig(Frozen):
     """Add a learnt bias for the position an ad was shown at; online every candidate gets position 0's."""
     low_rank: dict[str, LowRankConfig] = Field(default_factory=dict)
     """Path of a linear layer, as in the network's state_dict -> its rank (models/networks/low_rank.py)."""
+    tables: dict[str, TableConfig] = Field(default_factory=dict)
+    """Tables that are not like the others, by name: the vocabulary, or buckets:FIELD of a field without one."""
 
 
 class LinearConfig(Frozen):

@@ -8,9 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bundle.precision import Stored
+from bundle.rounding import row_bytes
 from bundle.schema import PADDING, UNKNOWN, FeatureSchema, FieldSpec, HistorySpec, Side
 from models.networks.activations import Activation
 from models.networks.low_rank import entry, finish
+from models.networks.rounding import rounded
 
 
 class Arena(nn.Module):
@@ -37,6 +40,8 @@ class Arena(nn.Module):
                 self.starts[table] = rows - 1  # id 1 of the table is arena row `rows`
                 self.fields[table] = field
                 rows += field.size - 1
+        self.values: dict[str, Stored] = dict.fromkeys(self.starts, "fp32")
+        """By table: what its rows are stored in where it is served. It gives what is left of them then."""
         self.weight = nn.Parameter(torch.empty(rows, dimension))
         nn.init.normal_(self.weight, std=std)
         with torch.no_grad():
@@ -58,12 +63,18 @@ class Arena(nn.Module):
         return torch.where(ids == PADDING, ids, ids + offsets)
 
     def stored_bytes(self) -> int:
-        """What the tables take where they are served."""
-        return self.weight.numel() * self.weight.element_size()
+        """What the tables take where they are served, each with a row of padding of its own."""
+        return sum(f.size * row_bytes(self.values[name], self.dimension) for name, f in self.fields.items())
 
-    def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """Embeddings [..., columns, d] of ids [..., columns]."""
-        return F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING)
+    def forward(self, ids: Tensor, offsets: Tensor, tables: tuple[str, ...]) -> Tensor:
+        """Embeddings [..., columns, d] of ids [..., columns]; `offsets` and `tables` are those of the columns."""
+        found = F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING)
+        forms = [self.values[name] for name in tables]
+        for stored in dict.fromkeys(forms):
+            if stored != "fp32":
+                mine = torch.tensor([each == stored for each in forms]).unsqueeze(-1)  # [columns, 1]
+                found = torch.where(mine, rounded(found, stored), found)
+        return found
 
 
 def places(schema: FeatureSchema) -> Iterator[tuple[str, FieldSpec]]:
@@ -98,13 +109,14 @@ class SideEncoder(nn.Module):
         by_name = {field.name: field for field in side.id_fields}
         fields = list(side.id_fields) if only is None else [by_name[name] for name in only]
         self.widths = [field.width for field in fields]
+        self.tables = tuple(arena.table(place, field) for field in fields for _ in range(field.width))
         self.numbers = side.number_columns if only is None else 0
         self.dimension = len(fields) * arena.dimension + self.numbers
         self.register_buffer("offsets", arena.offsets(fields, place), persistent=False)
 
     def forward(self, arena: Arena, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
         """[..., dimension] of ids [..., columns] and numbers [..., number columns]."""
-        return self.joined(arena(ids, self.offsets), ids, numbers)
+        return self.joined(arena(ids, self.offsets, self.tables), ids, numbers)
 
     def joined(self, embedded: Tensor, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
         """The same of embeddings [..., columns, d] that were looked up already."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import memory
+from bundle.manifest import read_manifest
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells")
 
@@ -14,7 +15,7 @@ def test_what_several_workers_spend_is_held_against_one(tmp_path: Path, monkeypa
     monkeypatch.setattr(memory, "ROOT", tmp_path)
     monkeypatch.setattr(memory, "REQUESTS", 3)
     monkeypatch.setattr(memory, "TINY", 300)
-    report = memory.run(argparse.Namespace(quick=False, ads=30_000))
+    report = memory.run(argparse.Namespace(quick=False, ads=30_000, ad_vectors="int4"))
     figures = report.figures
     assert figures["memory.files_mib"] > 5
     assert figures["memory.bundle_1_workers_mib"] > figures["memory.tiny_1_workers_mib"] > 20
@@ -22,6 +23,9 @@ def test_what_several_workers_spend_is_held_against_one(tmp_path: Path, monkeypa
         one, four = (figures[f"memory.{name}_{n}_workers_mib"] for n in (1, 4))
         assert one < four < 4.2 * one
     assert "memory.pss_ratio_4_workers" in figures
+    assert 0 < figures["memory.checksums_s"] < figures["memory.open_s"]
+    (bundle,) = tmp_path.glob("work-int4-light-30000-*")
+    assert read_manifest(bundle).stages.prerank.vectors == "int4"
     (table,) = report.tables
     assert [row[0] for row in table.rows] == [1, 4]
 

@@ -58,14 +58,19 @@ def test_anything_below_fp32_is_reduced() -> None:
     assert not Precision(asked="auto").is_reduced
     assert Precision(tables="fp16").is_reduced
     assert Precision(dense="int8").is_reduced
+    assert Precision(tables="int4").is_reduced
+    assert not Precision(given={"ad": "int4"}).is_reduced, "the network itself computes so"
+    for key in ("tables", "dense"):
+        with pytest.raises(ValidationError):
+            Precision.model_validate({key: "int2"})
     with pytest.raises(ValidationError):
-        Precision.model_validate({"tables": "int4"})
+        Precision.model_validate({"dense": "int4"})
 
 
 def test_show_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(write_bundle(tmp_path, manifest(), small.fill))]) == 0
     printed = capsys.readouterr().out
-    assert "dqm, dimension 2, fp32 tables, fp32 products\n" in printed
+    assert "dqm, 2 numbers in int8, fp32 tables, fp32 products\n" in printed
     assert "din, int8 tables, int8 products (2), pCTR off by 0.07%\n" in printed
 
 

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 import bundle.errors
 import service.errors
-from bundle.ad_vectors import STEPS
 from bundle.cell_files import LEVELS
 from bundle.folder import Bundle, open_bundle
 from bundle.manifest import FinerankStage, GoldenSpec, GraphSpec, Manifest, PrerankStage, QscoreStage, RetrievalStage
@@ -127,8 +126,8 @@ def test_the_record_shown_is_one() -> None:
 
 def test_numbers_are_those_of_the_code() -> None:
     assert (TOLERANCE, GOLDEN_TOLERANCE, DENSE) == (1e-5, 1e-4, 128)
-    assert (SMALLEST, MOST, LEVELS, STEPS) == (4, 4_000, 64, 127)
-    for text in ("more than 1e-5", "more than 1e-4", "every 4 ads, at most 4,000", "int32[K, 64]", "-127..127"):
+    assert (SMALLEST, MOST, LEVELS) == (4, 4_000, 64)
+    for text in ("more than 1e-5", "more than 1e-4", "every 4 ads, at most 4,000", "int32[K, 64]"):
         assert text in PAGE
 
 

@@ -136,7 +136,7 @@ def test_a_history_may_name_its_fields_in_any_order_and_be_called_anything(tmp_p
         np.testing.assert_allclose(found, din(batch).numpy(), rtol=0, atol=1e-5)
         ids = batch.histories["items"][0, :6]
         expected = torch.cat(
-            [din.arena(ids[:, 3:], din.arena.offsets([schema.ad.fields[0]])).squeeze(1)], dim=-1
+            [din.arena(ids[:, 3:], din.arena.offsets([schema.ad.fields[0]]), din.ad.tables[:1]).squeeze(1)], dim=-1
         )  # the ad's own embedding stands last in each behaviour
         behaviour = din.behaviours["history_items"](din.arena, ids)
         torch.testing.assert_close(behaviour[:, -4:], expected)

@@ -116,6 +116,7 @@ def test_auto_takes_the_smallest_tables_that_are_not_slower(folder: Path, monkey
     assert [(each.what, each.taken) for each in found.trials] == [
         ("tables in fp16", False),
         ("tables in int8", True),
+        ("tables in int4", False),
         ("node_logits in int8", False),
     ]
     assert found.trials[0].why == "another form is smaller still"
@@ -147,10 +148,10 @@ def test_fp16_is_the_whole_graph_and_is_not_timed(folder: Path) -> None:
     assert 0 < largest_difference(folder) < 0.02
 
 
-def per_tensor(values: Float32) -> tuple[Any, Float32]:
+def per_tensor(values: Float32, _: str) -> tuple[Any, Float32]:
     """What onnxruntime's quantize_dynamic does to a table: one scale for all of it."""
     scale = np.abs(values).max() / 127
-    return np.rint(values / scale).astype(np.int8), np.full((len(values), 1), scale, np.float32)
+    return np.rint(values / scale).astype(np.int8), np.full(len(values), scale, np.float32)
 
 
 def test_one_scale_for_a_whole_table_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +162,7 @@ def test_one_scale_for_a_whole_table_is_refused(folder: Path, monkeypatch: pytes
     before = (folder / SPEC.file).read_bytes()
     assert settle(SPEC, folder, "int8", WORK, Stopwatch(1.0)).precision.tables == "int8", "one scale a row is not"
     (folder / SPEC.file).write_bytes(before)
-    monkeypatch.setattr(export.tables, "quantise_rows", per_tensor)
+    monkeypatch.setattr(export.tables, "quantise", per_tensor)
     with pytest.raises(
         PrecisionError, match=r"graph\.onnx in tables in int8 is too far from fp32 over 8 requests: .*pro"
     ):

@@ -65,10 +65,12 @@ def test_the_test_split_is_not_read_while_searching(
     market: Market, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[str] = set()
-    for module in (search,):
-        monkeypatch.setattr(
-            module, "batches", lambda data, split, *more: read.add(split) or batches(data, split, *more)
-        )
+
+    def watched(data: PreparedData, split: str, size: int) -> Iterator[Batch]:
+        read.add(split)
+        return batches(data, split, size)
+
+    monkeypatch.setattr(search, "batches", watched)
     run(wanted(market, trained, trials=2), tmp_path)
     assert read == {"valid"}
 

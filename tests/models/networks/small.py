@@ -17,6 +17,7 @@ from models.networks.config import (
     MtlConfig,
     NetworkConfig,
     PnnConfig,
+    TableConfig,
     WideDeepConfig,
 )
 from models.networks.network import Network
@@ -71,6 +72,19 @@ SMALL: dict[str, NetworkConfig] = {
         kind="mtl", embedding=4, scene="tab", shared=(8,), hidden=(4,), low_rank={"shared.0": LowRankConfig(rank=3)}
     ),
     "din-softmax": DinConfig(kind="din", embedding=4, attention="softmax", attention_hidden=(6, 3), hidden=(8, 4)),
+    "din-int4": DinConfig(
+        kind="din",
+        embedding=5,
+        attention_hidden=(6, 3),
+        hidden=(8, 4),
+        tables={"ad": TableConfig(values="int4"), "tags": TableConfig(values="int8")},
+    ),
+    "deepfm-int8": DeepFmConfig(
+        kind="deepfm",
+        embedding=6,
+        hidden=(8, 4),
+        tables={"ad": TableConfig(values="int8"), "city": TableConfig(values="fp16")},
+    ),
     "lr": LrConfig(kind="lr", position_bias=True),
     "lr-no-history": LrConfig(kind="lr", histories=False),
     "lr-cascade": LrConfig(kind="lr", cascade=True),
