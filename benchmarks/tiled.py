@@ -32,7 +32,10 @@ class TiledDin(nn.Module):
         q = encoder(din.arena, feeds["ads"]).unsqueeze(1).expand_as(k)
         x = unit.first_activation(unit.first(torch.cat([q, k, q - k, q * k], dim=-1)))
         x = unit.second_activation(unit.second(x))
-        weights = unit.normalise(unit.out(x).squeeze(-1), ids[..., 0] != PADDING)
+        scores, filled = unit.out(x).squeeze(-1), ids[..., 0] != PADDING
+        if unit.mode == "softmax":
+            scores = torch.softmax((scores / unit.width**0.5).masked_fill(~filled, -torch.inf), dim=1).nan_to_num(0.0)
+        weights = scores * filled
         interest = (weights.unsqueeze(1) @ k).squeeze(1)
         user, ad = din.user(din.arena, feeds["user"]), din.ad(din.arena, feeds["ads"])
         logits: Tensor = din.mlp(torch.cat([user, ad, interest], dim=-1)).squeeze(-1)

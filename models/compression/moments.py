@@ -24,10 +24,9 @@ class Moments:
         self._sum = torch.zeros(width, dtype=torch.float64)
         self._products = torch.zeros(width, width, dtype=torch.float64)
 
-    def add(self, x: Tensor, mask: Tensor | None) -> None:
-        """x [..., width]; `mask` [...] is False where there is padding, which does not count."""
-        rows = x.flatten(0, -2) if mask is None else x[mask.bool()]
-        rows = rows.double()
+    def add(self, x: Tensor) -> None:
+        """x [..., width]"""
+        rows = x.flatten(0, -2).double()
         self.rows += len(rows)
         self._sum += rows.sum(0)
         self._products += rows.T @ rows
@@ -53,9 +52,9 @@ class _Recorder(nn.Module):
         super().__init__()
         self.moments = moments
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x as it came."""
-        self.moments.add(x, mask)
+        self.moments.add(x)
         return x
 
 
@@ -91,8 +90,8 @@ def of_activations(network: Network, paths: Iterable[str], batches: Iterable[Bat
 
 
 def _hook(moments: Moments):  # type: ignore[no-untyped-def]
-    def record(_: nn.Module, arguments: tuple[Tensor, ...], given: Tensor) -> None:
-        moments.add(given, arguments[1] if len(arguments) > 1 else None)
+    def record(_: nn.Module, __: tuple[Tensor, ...], given: Tensor) -> None:
+        moments.add(given)
 
     return record
 

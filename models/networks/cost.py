@@ -1,6 +1,7 @@
 """How many multiply-adds a network needs for a request, counted from the shapes of its matrix products.
 
-Counted: products of matrices (torch.utils.flop_counter), each of m × k with k × n as m·k·n. Not counted: additions,
+Counted: products of matrices (torch.utils.flop_counter), each of m × k with k × n as m·k·n, and the weighted sum of
+behaviours, which is one whose rows are gathered. Not counted: additions,
 element by element products such as q ⊙ k, activations, and the lookup of embeddings. Histories have their full length.
 The order of operations is that of models/networks; export/din_graph.py needs about as many in another order.
 """
@@ -14,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bundle.schema import UNKNOWN, FeatureSchema, Side
 from models.data.batches import Batch
 from models.networks.network import Network, TwoTower
+
+BAGS = (torch.ops.aten._embedding_bag, torch.ops.aten._embedding_bag_forward_only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,15 @@ def one_request(schema: FeatureSchema, candidates: int) -> Batch:
 
 
 def _forward(network: Network, batch: Batch) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    bags = dict.fromkeys(BAGS, _of_bag)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=bags) as counter:
         network(batch)
     return _multiply_adds(counter)
+
+
+def _of_bag(weight: list[int], indices: list[int], *_: object, **__: object) -> int:
+    """Of F.embedding_bag with weights: each of P indices multiplies and adds a row of D."""
+    return 2 * indices[0] * weight[1]
 
 
 def _multiply_adds(counter: FlopCounterMode) -> int:

@@ -8,11 +8,11 @@ everything         -> multi-layer perceptron -> logit (+ a bias for the position
 import torch
 from torch import Tensor, nn
 
-from bundle.schema import PADDING, FeatureSchema
+from bundle.schema import PADDING, FeatureSchema, HistorySpec
 from models.data.batches import Batch
 from models.networks.attention import ActivationUnit
 from models.networks.config import DinConfig
-from models.networks.layers import Mlp, key
+from models.networks.layers import Mlp, SideEncoder, key
 from models.networks.network import Network
 
 
@@ -40,22 +40,32 @@ class Din(Network):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [M]."""
-        mine = torch.cat([self.of_ads(batch), *self.interests(batch)], dim=-1)
-        return self.biased(self.mlp.grouped(self.of_request(batch), mine, batch.request).squeeze(-1), batch)
+        filled = {name: ids[..., 0] != PADDING for name, ids in batch.histories.items()}
+        behaviours = {name: ids[filled[name]] for name, ids in batch.histories.items()}  # [F, H]
+        histories = self.schema.histories
+        compared = {h.name: batch.ads[:, self.schema.history_columns(h)] for h in histories}  # [M, H]
+        user, context, ads, *others = self.arena.together(
+            [
+                self.user.asked(batch.user),
+                self.context.asked(batch.context),
+                self.ad.asked(batch.ads),
+                *(self.encoder(h).asked(ids[h.name]) for h in histories for ids in (compared, behaviours)),
+            ]
+        )
+        once = [
+            self.user.joined(user, batch.user, batch.user_numbers),
+            self.context.joined(context, batch.context, batch.context_numbers),
+        ]
+        mine = [self.ad.joined(ads, batch.ads, batch.ad_numbers)]
+        for h, for_q, for_k in zip(histories, others[::2], others[1::2], strict=True):
+            encoder = self.encoder(h)
+            q, k = encoder.joined(for_q, compared[h.name]), encoder.joined(for_k, behaviours[h.name])
+            mine.append(self.attention[key(h)](q, k, filled[h.name].sum(1), batch.request))
+        logits = self.mlp.grouped(torch.cat(once, dim=-1), torch.cat(mine, dim=-1), batch.request)
+        return self.biased(logits.squeeze(-1), batch)
 
-    def interests(self, batch: Batch) -> list[Tensor]:
-        """The interest vector [M, D] of each history."""
-        found = []
-        for history in self.schema.histories:
-            ids = batch.histories[history.name]  # [B, L, H]
-            encoder = self.behaviours[key(history)]
-            columns = self.schema.history_columns(history)
-            found.append(
-                self.attention[key(history)](
-                    encoder(self.arena, batch.ads[:, columns]),
-                    encoder(self.arena, ids),
-                    ids[..., 0] != PADDING,
-                    batch.request,
-                )
-            )
+    def encoder(self, history: HistorySpec) -> SideEncoder:
+        """Of a behaviour, and of the candidate it is compared with."""
+        found = self.behaviours[key(history)]
+        assert isinstance(found, SideEncoder)
         return found

@@ -1,12 +1,14 @@
 """Layers that all models share: the embedding arena and the multi-layer perceptron."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bundle.precision import Stored
 from bundle.rounding import row_bytes
@@ -68,13 +70,48 @@ class Arena(nn.Module):
 
     def forward(self, ids: Tensor, offsets: Tensor, tables: tuple[str, ...]) -> Tensor:
         """Embeddings [..., columns, d] of ids [..., columns]; `offsets` and `tables` are those of the columns."""
-        found = F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING)
+        return self._as_stored(F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING), tables)
+
+    def _as_stored(self, found: Tensor, tables: tuple[str, ...]) -> Tensor:
+        """What is left of embeddings [..., columns, d] of these tables where they are served."""
         forms = [self.values[name] for name in tables]
         for stored in dict.fromkeys(forms):
             if stored != "fp32":
                 mine = torch.tensor([each == stored for each in forms]).unsqueeze(-1)  # [columns, 1]
                 found = torch.where(mine, rounded(found, stored), found)
         return found
+
+    def together(self, asked: Sequence[tuple[Tensor, Tensor, tuple[str, ...]]]) -> list[Tensor]:
+        """What `forward` gives for each of ids, offsets and tables, in one gather: the gradient of a gather is as large
+        as all tables, so one is made, not one for each."""
+        rows = [self.rows(ids, offsets) for ids, offsets, _ in asked]
+        flat = torch.cat([each.flatten() for each in rows])
+        found: Tensor = _Rows.apply(self.weight, flat)  # type: ignore[no-untyped-call]
+        parts = torch.split(found, [each.numel() for each in rows])
+        return [
+            self._as_stored(part.view(*each.shape, self.dimension), tables)
+            for part, each, (_, _, tables) in zip(parts, rows, asked, strict=True)
+        ]
+
+
+class _Rows(torch.autograd.Function):
+    """weight[rows], the gradient of the padding zero. For 34,000 rows of 16 F.embedding takes 4.4 ms to make it,
+    index_add_ 1.3 ms."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape = weight.shape
+        return weight.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """[rows of the weight, d]"""
+        (rows,) = ctx.saved_tensors
+        whole = gradient.new_zeros(ctx.shape).index_add_(0, rows, gradient)
+        whole[PADDING] = 0.0
+        return whole, None
 
 
 def places(schema: FeatureSchema) -> Iterator[tuple[str, FieldSpec]]:
@@ -117,6 +154,10 @@ class SideEncoder(nn.Module):
     def forward(self, arena: Arena, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
         """[..., dimension] of ids [..., columns] and numbers [..., number columns]."""
         return self.joined(arena(ids, self.offsets, self.tables), ids, numbers)
+
+    def asked(self, ids: Tensor) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        """What Arena.together is asked for this side's ids [..., columns]."""
+        return ids, self.offsets, self.tables
 
     def joined(self, embedded: Tensor, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
         """The same of embeddings [..., columns, d] that were looked up already."""

@@ -25,14 +25,14 @@ class LowRank(nn.Module):
         self.between: nn.Module | None = Activation(between, rank) if between is not None else None
         self.outer = nn.Linear(rank, out)
 
-    def finish(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """[..., out] of what `inner` gave, [..., rank]; `mask` [...] as in Activation."""
-        result: Tensor = self.outer(x if self.between is None else self.between(x, mask))
+    def finish(self, x: Tensor) -> Tensor:
+        """[..., out] of what `inner` gave, [..., rank]."""
+        result: Tensor = self.outer(x if self.between is None else self.between(x))
         return result
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """[..., out]"""
-        return self.finish(self.inner(x), mask)
+        return self.finish(self.inner(x))
 
 
 def entry(layer: nn.Module) -> nn.Linear:
@@ -42,9 +42,9 @@ def entry(layer: nn.Module) -> nn.Linear:
     return found
 
 
-def finish(layer: nn.Module, x: Tensor, mask: Tensor | None = None) -> Tensor:
+def finish(layer: nn.Module, x: Tensor) -> Tensor:
     """The layer's output of what its `entry` gave."""
-    return layer.finish(x, mask) if isinstance(layer, LowRank) else x
+    return layer.finish(x) if isinstance(layer, LowRank) else x
 
 
 def linear_layers(network: nn.Module) -> dict[str, nn.Linear]:

@@ -8,14 +8,14 @@ from tests.docs.pages import ROOT, blocks, codes, read, table
 
 PAGE = read("docs/architecture.md")
 PACKAGES = ("bundle", "models", "export", "service", "benchmarks")
-PROGRAMS = ROOT / "benchmarks/http/peers"
-"""Other servers' programs, which run in environments of their own and import nothing of ours."""
+PROGRAMS = (ROOT / "benchmarks/http/peers", ROOT / "benchmarks/training/peers")
+"""Other servers' and libraries' programs, which run in environments of their own and import nothing of ours."""
 
 
 def modules() -> set[str]:
     """Every module of ours, packages' __init__.py left out."""
     files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-    ours = (path for path in files if path.name != "__init__.py" and path.parent != PROGRAMS)
+    ours = (path for path in files if path.name != "__init__.py" and path.parent not in PROGRAMS)
     return {path.relative_to(ROOT).as_posix() for path in ours}
 
 

@@ -23,7 +23,7 @@ from tests.models.world import random_batch
 
 def moments_of(a: Tensor) -> Moments:
     found = Moments(a.shape[-1])
-    found.add(a, None)
+    found.add(a)
     return found
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from bundle.schema import FeatureSchema
-from models.networks.activations import Dice
 from models.networks.config import DinConfig, DqmConfig, GwenConfig
 from models.networks.cost import Cost, cost_of, one_request
+from models.networks.dice import Dice
 from models.networks.linear import LinearNetwork
 from models.networks.registry import build
 from tests.models.networks.small import SMALL, small

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.networks.activations import Activation, Dice
+from models.networks.activations import Activation
+from models.networks.dice import Dice
 from models.networks.layers import Arena, Mlp, SideEncoder
 from tests.models.world import SCHEMA, random_batch
 
@@ -62,15 +63,25 @@ def test_dice_is_the_papers_formula() -> None:
     torch.testing.assert_close(found, p * x + (1 - p) * dice.alpha * x)
 
 
-def test_dice_keeps_padding_out_of_its_statistics() -> None:
-    x = torch.randn(6, 4, 3)
-    mask = torch.rand(6, 4) > 0.4
-    dirty = torch.where(mask.unsqueeze(-1), x, torch.tensor(100.0))
-    alone, padded = Dice(3), Dice(3)
-    alone(x[mask])
-    padded(dirty, mask)
-    torch.testing.assert_close(alone.mean, padded.mean)
-    torch.testing.assert_close(alone.variance, padded.variance)
+def test_dice_has_the_gradient_of_its_formula() -> None:
+    dice = Dice(3).double()
+    with torch.no_grad():
+        dice.alpha.copy_(torch.tensor([0.0, 0.3, -0.2]))
+    x = torch.randn(4, 5, 3, dtype=torch.float64, requires_grad=True)
+    mean, variance = x.flatten(0, 1).mean(0), x.flatten(0, 1).var(0, correction=0)
+    p = torch.sigmoid((x - mean) / torch.sqrt(variance + dice.epsilon))
+    weight = torch.randn_like(x)
+    expected = torch.autograd.grad(((p * x + (1 - p) * dice.alpha * x) * weight).sum(), [x, dice.alpha])
+    found = torch.autograd.grad((dice(x) * weight).sum(), [x, dice.alpha])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_dice_averages_the_moments_of_its_batches() -> None:
+    dice, x = Dice(2), torch.randn(50, 2) * torch.tensor([3.0, 0.01]) + 5
+    dice(x)
+    torch.testing.assert_close(dice.mean, x.mean(0))
+    torch.testing.assert_close(dice.variance, x.var(0, correction=0), rtol=1e-4, atol=0)
 
 
 def test_dice_uses_running_averages_when_evaluated() -> None:
@@ -102,6 +113,23 @@ def test_mlp_is_linear_activation_linear() -> None:
     torch.testing.assert_close(mlp(x), expected)
 
 
+def test_one_gather_gives_what_many_give() -> None:
+    arena = Arena(SCHEMA, 4, 0.1)
+    ids = [torch.tensor([[7, 3], [0, 2]]), torch.zeros(0, 2, dtype=torch.int64), torch.tensor([[[1, 0]]])]
+    asked = [(each, torch.tensor([0, 5]), tuple(arena.starts)[:2]) for each in ids]
+    weights = [torch.randn(*each.shape, 4) for each in ids]
+
+    def gradient(looked_up: list[torch.Tensor]) -> torch.Tensor:
+        total = sum((found * weight).sum() for found, weight in zip(looked_up, weights, strict=True))
+        assert isinstance(total, torch.Tensor)
+        return torch.autograd.grad(total, arena.weight)[0]
+
+    many = [arena(*each) for each in asked]
+    for one, other in zip(arena.together(asked), many, strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(gradient(arena.together(asked)), gradient(many))
+
+
 def test_batches_of_the_test_world_have_an_empty_history() -> None:
     assert random_batch(3, 2, 5).histories["clicks"][0].abs().sum() == 0
 
@@ -119,8 +147,7 @@ def test_dice_learns_nothing_from_a_batch_without_behaviours() -> None:
     dice = Dice(2)
     dice(torch.randn(50, 4, 2) + 3)
     mean, variance, batches = dice.mean.clone(), dice.variance.clone(), dice.batches.clone()
-    found = dice(torch.zeros(5, 4, 2), torch.zeros(5, 4, dtype=torch.bool))
-    assert torch.isfinite(found).all()
+    assert dice(torch.zeros(0, 2)).shape == (0, 2)
     assert torch.equal(dice.mean, mean)
     assert torch.equal(dice.variance, variance)
     assert torch.equal(dice.batches, batches)
