@@ -22,6 +22,7 @@ BENCHES = {
     "recipes": ("benchmarks.recipes", "what recipes of compression do to checkpoints of several seeds"),
     "values": ("benchmarks.values", "tables and ad vectors in fp16, int8 and int4: time, and what is lost"),
     "train": ("benchmarks.training.bench", "DIN's training throughput, side by side with other libraries' DIN"),
+    "compare": ("benchmarks.compare", "several configurations against one, for each value of a context field too"),
     "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""

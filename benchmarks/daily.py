@@ -33,6 +33,7 @@ from models.data.prepared import PreparedData
 from models.data.readers.raw import CHUNK_ROWS
 from models.data.spec import DataError, DatasetSpec, SplitSpec
 from models.evaluation import evaluate, network_scorer
+from models.labels import labelled
 from models.marketplace.files import write_marketplace
 from models.marketplace.spec import MarketplaceSpec
 from models.networks.config import NetworkConfig, QscoreConfig
@@ -182,7 +183,8 @@ def _prepared(log: Log, day: int, work: Path, yesterday: Checkpoint | None = Non
     """Everything before a day as training, the day as validation."""
     split = SplitSpec(valid_from=log.starts[day], until=log.starts[day + 1])
     base = None if yesterday is None else base_of(yesterday)
-    return prepare(log.spec.model_copy(update={"split": split}), log.folder, work / "data", progress=False, base=base)
+    spec = log.spec.model_copy(update={"split": split})
+    return labelled(log.config, prepare(spec, log.folder, work / "data", progress=False, base=base))
 
 
 def _trained(

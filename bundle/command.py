@@ -72,10 +72,11 @@ def describe(manifest: Manifest) -> Iterator[str]:
     yield "stages"
     posted = ", ".join(stages.retrieval.posting_fields) or "none"
     yield f"  retrieval  keeps {stages.retrieval.keep:,}; {stages.retrieval.cells:,} cells, posting lists: {posted}"
-    yield f"  qscore     keeps {stages.qscore.keep:,}"
+    yield f"  qscore     keeps {stages.qscore.keep:,}; of {stages.qscore.label}"
     pre, fine = stages.prerank, stages.finerank
-    yield f"  prerank    keeps {pre.keep:,}; {pre.model}, {pre.dimension} numbers in {pre.vectors}, {_shown(pre.query)}"
-    yield f"  finerank   keeps {fine.keep:,}; {fine.model}, {_shown(fine.graph)}"
+    vectors = f"{pre.dimension} numbers in {pre.vectors}"
+    yield f"  prerank    keeps {pre.keep:,}; {pre.model} of {pre.label}, {vectors}, {_shown(pre.query)}"
+    yield f"  finerank   keeps {fine.keep:,}; {fine.model} of {fine.label}, {_shown(fine.graph)}"
     if fine.certificate is not None:
         yield from fine.certificate.lines()
     yield "quality on the test split"

@@ -41,6 +41,10 @@ class GraphSpec(Frozen):
     precision: Precision = Precision()
 
 
+Label = Annotated[str, Field(min_length=1)]
+"""What a stage's scores are the probability of: `click`, or another label of the data, such as `like`."""
+
+
 class RetrievalStage(Frozen):
     """Matching: the cells of ads nearest to the user's query vector, and posting lists of the user's interests."""
 
@@ -60,12 +64,14 @@ class QscoreStage(Frozen):
     """Static smoothed click-through rate of each ad."""
 
     keep: int = Field(gt=0)
+    label: Label = "click"
 
 
 class PrerankStage(Frozen):
     """DQM: one query vector a request, inner product with the stored ad vectors."""
 
     model: str
+    label: Label = "click"
     query: GraphSpec
     dimension: int = Field(gt=0)
     vectors: Coded = "int8"
@@ -88,6 +94,7 @@ class FinerankStage(Frozen):
     """The network that reads user, history, context and candidate together."""
 
     model: str
+    label: Label = "click"
     graph: GraphSpec
     position: FixedPosition | None = None
     """None: the network has no bias of the position."""

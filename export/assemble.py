@@ -49,6 +49,7 @@ from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData
+from models.labels import prefix_of
 from models.networks.network import ONLINE_POSITION, Network, TwoTower
 
 CHUNK = 65_536
@@ -179,9 +180,10 @@ def assemble(
                     interests=settings.interests,
                     per_interest=settings.per_interest,
                 ),
-                qscore=QscoreStage(keep=settings.qscore),
+                qscore=QscoreStage(keep=settings.qscore, label=trained.qscore.config.training.label),
                 prerank=PrerankStage(
                     model=trained.prerank.config.model.kind,
+                    label=trained.prerank.config.training.label,
                     query=query,
                     dimension=vectors.shape[1],
                     vectors=stored,
@@ -190,6 +192,7 @@ def assemble(
                 ),
                 finerank=FinerankStage(
                     model=trained.finerank.config.model.kind,
+                    label=trained.finerank.config.training.label,
                     graph=finerank,
                     position=fixed_position(network),
                     keep=settings.finerank,
@@ -241,13 +244,13 @@ def proof_split(data: PreparedData) -> str:
 
 def quality(trained: Trained) -> dict[str, dict[str, float]]:
     """Model -> metric -> value on the test split. Empty for data without one: no other split is an honest stand-in."""
-    return {
-        checkpoint.config.model.kind: {
-            name: checkpoint.metrics[f"test.{name}"] for name in QUALITY if f"test.{name}" in checkpoint.metrics
-        }
-        for checkpoint in (trained.finerank, trained.prerank, trained.qscore)
-        if "test.auc" in checkpoint.metrics
-    }
+    found: dict[str, dict[str, float]] = {}
+    for checkpoint in (trained.finerank, trained.prerank, trained.qscore):
+        start = f"{prefix_of(checkpoint.config)}test."
+        if f"{start}auc" in checkpoint.metrics:
+            values = {name: checkpoint.metrics.get(f"{start}{name}") for name in QUALITY}
+            found[checkpoint.config.model.kind] = {name: value for name, value in values.items() if value is not None}
+    return found
 
 
 def made(trained: Trained) -> Made:

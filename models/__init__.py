@@ -4,6 +4,7 @@ data/            a dataset's description, readers, and its preparation into requ
 marketplace/     a simulated marketplace with a known true click probability
 config.py        one YAML -> one frozen configuration of model and training
 networks/        one file a network, what they share, and configuration -> network
+labels.py        which label a run learns
 qscore.py        the one model that is a table
 training.py      the one training loop, with pretraining.py, embedding_l2.py and numerics.py
 checkpoint.py    what it leaves on disk

@@ -14,6 +14,7 @@ from models.data.prepared import find_prepared
 from models.data.spec import DataError
 from models.evaluate import scorer
 from models.evaluation import Scored, score_split
+from models.labels import labelled, prefix_of
 from models.metrics import summary
 from models.networks.config import QscoreConfig
 from models.numerics import at_least, computing
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         checkpoint.calibration_file.unlink(missing_ok=True)
         print(f"{options.checkpoint}: no correction")
         return 0
-    data = find_prepared(options.prepared, checkpoint.data_fingerprint)
+    data = labelled(checkpoint.config, find_prepared(options.prepared, checkpoint.data_fingerprint))
     score = scorer(checkpoint)
     splits = {split: score_split(score, data, split) for split in ("valid", "test") if count(data, split)}
     if "valid" not in splits:
@@ -89,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         for when, scores in (("before", scored.scores), ("after", calibrated(found, scored.scores))):
             metrics = summary(scored.labels, scores, scored.users)
             print(f"  {split.ljust(5)} {when.ljust(6)}" + "".join(f"{metrics[name]:13.4f}" for name in SHOWN))
-            figures |= {f"{split}.{when}.{name}": metrics[name] for name in SHOWN}
+            figures |= {f"{prefix_of(checkpoint.config)}{split}.{when}.{name}": metrics[name] for name in SHOWN}
     checkpoint.calibration_file.write_text(found.model_dump_json(indent=1) + "\n")
     print(checkpoint.calibration_file)
     if options.json:

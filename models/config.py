@@ -6,8 +6,8 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bundle.schema import Frozen
-from models.data.spec import DataError, DatasetSpec, describe, read_spec, read_yaml
-from models.networks.config import EmbeddedConfig, LinearConfig, ModelConfig, QscoreConfig
+from models.data.spec import CLICK, DataError, DatasetSpec, describe, read_spec, read_yaml
+from models.networks.config import EmbeddedConfig, LinearConfig, ModelConfig, MtlConfig, QscoreConfig
 
 
 class ConfigError(Exception):
@@ -69,6 +69,8 @@ class TrainingConfig(Frozen):
     """What better means."""
     clip: float = Field(default=10.0, gt=0)
     """Largest norm of the gradient."""
+    label: str = CLICK
+    """What is learnt, chosen by and reported: the click, or a further label that the dataset names."""
     only: Only | None = None
     """Train, choose and report on the requests of one context value alone: a model of a single scene."""
 
@@ -130,6 +132,8 @@ class TrainConfig(Frozen):
         model, training = self.model, self.training
         if isinstance(model, QscoreConfig) and training.pretraining is not None:
             raise ValueError("training.pretraining is set, but a qscore is counted and starts from nothing")
+        if isinstance(model, MtlConfig) and model.related is not None and model.related.label == training.label:
+            raise ValueError(f"model.related.label is {training.label!r}, which training.label is too")
         if isinstance(model, LinearConfig):
             if training.averaging and (model.l1 or model.l21):
                 raise ValueError(

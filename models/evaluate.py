@@ -15,6 +15,7 @@ from models.data.prepared import PreparedData, find_prepared
 from models.data.spec import DataError
 from models.evaluation import BATCH, Scorer, evaluate, network_scorer, table_scorer
 from models.funnel import FunnelSizes, measure_funnel
+from models.labels import labelled, prefix_of
 from models.networks.cold import Cold
 from models.networks.config import QscoreConfig
 from models.numerics import at_least, computing
@@ -75,10 +76,11 @@ def run(options: argparse.Namespace) -> int:
     """The command with its options read."""
     try:
         checkpoint = open_checkpoint(options.checkpoint)
-        data = find_prepared(options.prepared, checkpoint.data_fingerprint)
+        data = labelled(checkpoint.config, find_prepared(options.prepared, checkpoint.data_fingerprint))
+        prefix = prefix_of(checkpoint.config)
         found = evaluate(scorer(checkpoint), data, options.split)
-        metrics = {f"{options.split}.{name}": value for name, value in found.items()}
-        print(table(metrics))
+        metrics = {f"{prefix}{options.split}.{name}": value for name, value in found.items()}
+        print(table(metrics, prefix))
         if options.by:
             metrics |= of_values(checkpoint, data, options)
         if options.gates:
@@ -99,7 +101,7 @@ def of_values(checkpoint: Checkpoint, data: PreparedData, options: argparse.Name
     """--by: SPLIT.FIELD.VALUE.auc and so on; printed too."""
     found = breakdown.by_value(scorer(checkpoint), data, options.split, options.by)
     print(breakdown.table(options.by, found))
-    start = f"{options.split}.{options.by}"
+    start = f"{prefix_of(checkpoint.config)}{options.split}.{options.by}"
     return {f"{start}.{value}.{name}": number for value, of_it in found.items() for name, number in of_it.items()}
 
 

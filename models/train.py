@@ -21,6 +21,7 @@ from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
 from models.data.spec import DataError
 from models.evaluation import Scorer, evaluate, network_scorer, table_scorer
+from models.labels import labelled, prefix_of
 from models.networks.config import QscoreConfig
 from models.networks.cost import cost_of
 from models.networks.network import Network
@@ -139,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
             if options.fresh and folder.exists():
                 shutil.rmtree(folder)
             runs.append(train_one(config, data, folder, seed, progress=not options.quiet, earlier=earlier))
-            print(f"{folder}\n{table(runs[-1])}")
+            print(f"{folder}\n{table(runs[-1], prefix_of(config))}")
     except (ConfigError, DataError, TrainingError) as error:
         print(f"adrank train: {error}", file=sys.stderr)
         return 2
@@ -148,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
     metrics = summarise(runs)
     if len(runs) > 1:
-        print(f"mean of {len(runs)} seeds\n{table(metrics)}")
+        print(f"mean of {len(runs)} seeds\n{table(metrics, prefix_of(config))}")
     if options.json:
         write_json(options.json, metrics)
     return 0
@@ -176,6 +177,7 @@ def train_one(
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} holds something else than a run; --fresh removes it, or choose another --out")
     require_fields(config, data.prepared.spec, config.name)
+    data = labelled(config, data)
     if (only := config.training.only) is not None:
         data = restricted(data, only.field, only.value)
     require_splits(config, data)
@@ -217,7 +219,8 @@ def measured(
     for split in ("valid", "test"):
         if count(data, split):
             for whose, score in scores.items():
-                metrics |= {f"{whose}{split}.{name}": value for name, value in evaluate(score, data, split).items()}
+                found = evaluate(score, data, split)
+                metrics |= {f"{whose}{prefix_of(config)}{split}.{name}": value for name, value in found.items()}
     return metrics
 
 
@@ -263,8 +266,9 @@ def summarise(runs: list[dict[str, float]]) -> dict[str, float]:
     return metrics | {"seeds": len(runs)}
 
 
-def table(metrics: dict[str, float]) -> str:
-    """Validation and test side by side."""
+def table(metrics: Mapping[str, float], prefix: str = "") -> str:
+    """Validation and test side by side; `prefix` is what the keys of a label begin with."""
+    metrics = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
     columns = [name for name in SHOWN if f"valid.{name}" in metrics or f"test.{name}" in metrics]
     lines = ["        " + "".join(name.rjust(13) for name in columns)]
     for split in ("valid", "test"):

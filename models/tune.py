@@ -16,6 +16,7 @@ from models.checkpoint import write_json
 from models.config import ConfigError, TrainConfig, read_config, read_dataset
 from models.data.prepare import ensure_prepared
 from models.data.spec import DataError, read_yaml
+from models.labels import labelled
 from models.networks.config import QscoreConfig
 from models.numerics import at_least, computing
 from models.options import file_to_write, folder_to_write, seed
@@ -102,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     space = read_space(find_space(config, options.space), config)
     spec = read_dataset(options.config, config, options.data)
     require_fields(config, spec, str(options.config))
-    data = ensure_prepared(spec, options.data, options.prepared, progress=not options.quiet)
+    data = labelled(config, ensure_prepared(spec, options.data, options.prepared, progress=not options.quiet))
     require_splits(config, data)
     folder = options.out / config.name
     if options.fresh and folder.exists():

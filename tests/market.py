@@ -28,6 +28,7 @@ SPEC = MarketplaceSpec(
     cities=8,
     days=5,
     targeted=0.4,
+    likes=0.2,
 )
 PARTS = 3
 QSCORE: dict[str, Any] = {"kind": "qscore"}

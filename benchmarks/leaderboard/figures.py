@@ -6,6 +6,7 @@ import numpy.typing as npt
 from benchmarks.leaderboard.runs import SPLIT, Run
 from models.data.batches import count
 from models.intervals import METRICS, bootstrap
+from models.labels import prefix_of
 
 MEASURED = (*METRICS, "calibration")
 
@@ -20,7 +21,7 @@ def figures(dataset: str, runs: dict[str, list[Run]], reference: str, replicates
         f"{dataset}.users": len(np.unique(basis.scored.users)),
         f"{dataset}.seeds": len(runs[reference]),
     }
-    if (best := basis.checkpoint.metrics.get(f"{SPLIT}.best_auc")) is not None:
+    if (best := basis.checkpoint.metrics.get(f"{prefix_of(basis.checkpoint.config)}{SPLIT}.best_auc")) is not None:
         found[f"{dataset}.best_auc"] = best
     for model, own in runs.items():
         found |= {f"{dataset}.{model}.{name}": value for name, value in _own(own).items()}
@@ -31,7 +32,8 @@ def figures(dataset: str, runs: dict[str, list[Run]], reference: str, replicates
 def _own(runs: list[Run]) -> dict[str, float]:
     found: dict[str, float] = {}
     for metric in MEASURED:
-        values = [run.checkpoint.metrics.get(f"{SPLIT}.{metric}", np.nan) for run in runs]
+        key = f"{prefix_of(runs[0].checkpoint.config)}{SPLIT}.{metric}"
+        values = [run.checkpoint.metrics.get(key, np.nan) for run in runs]
         found[metric] = float(np.mean(values))
         if len(runs) > 1:
             found[f"{metric}_std"] = float(np.std(values, ddof=1))

@@ -15,6 +15,7 @@ from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
 from models.evaluate import scorer
 from models.evaluation import Scored, score_split
+from models.labels import labelled, prefix_of
 from models.preflight import require_fields, require_splits
 from models.train import require_same_run, train_one
 
@@ -73,7 +74,8 @@ def run_all(
         checkpoint = open_checkpoint(folder)
         runs[entry.model].append(Run(checkpoint, data[entry.model], scores_of(checkpoint, data[entry.model])))
         how = "taken up" if finished else f"{monotonic() - started:.0f} s"
-        shown = "  ".join(f"{name} {checkpoint.metrics.get(f'{SPLIT}.{name}', np.nan):.4f}" for name in ("auc", "gauc"))
+        key = f"{prefix_of(entry.config)}{SPLIT}"
+        shown = "  ".join(f"{name} {checkpoint.metrics.get(f'{key}.{name}', np.nan):.4f}" for name in ("auc", "gauc"))
         say(f"[{number}/{total}] {entry.config.name} seed {seed}: {shown}  ({how})")
     return runs
 
@@ -90,7 +92,7 @@ def scores_of(checkpoint: Checkpoint, data: PreparedData) -> Scored:
     read."""
     path = checkpoint.folder / SCORES
     if not path.exists():
-        found = score_split(scorer(checkpoint), data, SPLIT)
+        found = score_split(scorer(checkpoint), labelled(checkpoint.config, data), SPLIT)
         temporary = path.with_suffix(".tmp.npz")
         np.savez_compressed(temporary, labels=found.labels, users=found.users, rows=found.rows, scores=found.scores)
         temporary.replace(path)

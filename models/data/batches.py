@@ -5,7 +5,7 @@ Memory is bounded by one part file; its requests are shuffled, and the order of 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bundle.schema import HistorySpec, Side
 from models.data.prepared import PreparedData
-from models.data.spec import DataError
+from models.data.spec import CLICK, DataError
 
 Lists = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
 """Flat values and the offsets of each row's list in them."""
@@ -52,7 +52,9 @@ class Batch:
     users: npt.NDArray[np.int64]
     """int64[M]: user of each candidate, the groups of GAUC"""
     truth: npt.NDArray[np.float32] | None
-    """float32[M]: true click probability, simulated data only"""
+    """float32[M]: true probability of the label, simulated data only"""
+    further: dict[str, Tensor] = field(default_factory=dict)
+    """Name -> float32[M]: the dataset's other labels, the click among them where `labels` is another"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class _Part:
     matrices: dict[str, npt.NDArray[np.int32] | npt.NDArray[np.float32]]
     histories: dict[str, Lists]
     ads: Lists
-    labels: npt.NDArray[np.int8]
+    labels: dict[str, npt.NDArray[np.int8]]
     positions: npt.NDArray[np.int64] | None
     truth: npt.NDArray[np.float32] | None
 
@@ -132,15 +134,18 @@ def _read(path: Path, data: PreparedData) -> _Part:
         for prefix, side in (("user", data.schema.user), ("context", data.schema.context))
         for name, width, kind in _widths(prefix, side)
     }
+    names = {CLICK: "labels"} | {name: f"label_{name}" for name in data.prepared.spec.labels}
+    labels = {name: _lists(table, column)[0].astype(np.int8) for name, column in names.items()}
+    truth = "truth" if data.label == CLICK else f"truth_{data.label}"
     return _Part(
         users=table["user"].to_numpy(),
         times=table["time"].to_numpy(),
         matrices=matrices,
         histories={h.name: _lists(table, f"history_{h.name}") for h in data.schema.histories},
         ads=_lists(table, "ads"),
-        labels=_lists(table, "labels")[0].astype(np.int8),
+        labels=labels,
         positions=_lists(table, "positions")[0].astype(np.int64) if "positions" in table.column_names else None,
-        truth=_lists(table, "truth")[0].astype(np.float32) if "truth" in table.column_names else None,
+        truth=_lists(table, truth)[0].astype(np.float32) if truth in table.column_names else None,
     )
 
 
@@ -176,6 +181,7 @@ def _batch(part: _Part, requests: npt.NDArray[np.int64], data: PreparedData) -> 
     flat, lengths = _pick(part.ads[1], requests)
     rows = part.ads[0][flat]
     ids = {name: torch.from_numpy(matrix[requests]) for name, matrix in part.matrices.items()}
+    labels = {name: torch.from_numpy(values[flat]).float() for name, values in part.labels.items()}
     return Batch(
         user=ids["user_ids"].long(),
         user_numbers=ids["user_numbers"],
@@ -185,13 +191,14 @@ def _batch(part: _Part, requests: npt.NDArray[np.int64], data: PreparedData) -> 
         ads=torch.from_numpy(data.ads.fields[rows]).long(),
         ad_numbers=torch.from_numpy(data.ads.numbers[rows]),
         request=torch.from_numpy(np.repeat(np.arange(len(requests)), lengths)),
-        labels=torch.from_numpy(part.labels[flat]).float(),
+        labels=labels.pop(data.label),
         positions=torch.from_numpy(
             part.positions[flat] if part.positions is not None else np.zeros(len(flat), np.int64)
         ),
         rows=rows,
         users=np.repeat(part.users[requests], lengths),
         truth=part.truth[flat] if part.truth is not None else None,
+        further=labels,
     )
 
 

@@ -72,6 +72,7 @@ def summary(data: PreparedData) -> str:
         rate = f"{size.clicks / size.impressions:.4f}" if size.impressions else "-"
         lines.append(
             f"  {name:5}  {size.requests:>12,} requests  {size.impressions:>12,} impressions  click rate {rate}"
+            + "".join(f"  {label} {of_it / size.impressions:.4f}" for label, of_it in size.further.items() if of_it)
         )
     sizes = ", ".join(f"{name} {vocabulary.size:,}" for name, vocabulary in data.vocabularies.items())
     return "\n".join([*lines, f"  ids: {sizes}"])

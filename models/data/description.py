@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import pairwise
 
 from bundle.schema import Kind
-from models.data.spec import DataError, DatasetSpec, HistoryColumn
+from models.data.spec import CLICK, DataError, DatasetSpec, HistoryColumn
 
 
 def check_description(spec: DatasetSpec) -> None:
@@ -16,6 +16,7 @@ def check_description(spec: DatasetSpec) -> None:
             f"{spec.name}: there is no user feature, no context feature and no history: "
             "nothing common to the candidates of a request"
         )
+    _check_labels(spec)
     _check_features(spec)
     _check_histories(spec)
     _check_targeting(spec)
@@ -29,6 +30,14 @@ def _check_split(spec: DatasetSpec) -> None:
     for (earlier, first), (later, second) in pairwise(given):
         if first >= second:
             raise DataError(f"{spec.name}: split.{earlier} {first} is not before split.{later} {second}")
+
+
+def _check_labels(spec: DatasetSpec) -> None:
+    if CLICK in spec.labels:
+        raise DataError(f"{spec.name}: labels has {CLICK!r}, which is what `label` is called")
+    for name, label in spec.labels.items():
+        if label.column == spec.label:
+            raise DataError(f"{spec.name}: labels.{name}: column {label.column!r} is that of `label`")
 
 
 def _check_features(spec: DatasetSpec) -> None:

@@ -5,6 +5,7 @@ Normalised, the tables have the columns
     users   user, f:COLUMN for each user feature, h:COLUMN for each list of ads
     ads     ad, f:COLUMN for each ad feature, t:FIELD for each context field that ads are targeted by, bid
     log     user, ad, time, label, split (0 train, 1 valid, 2 test), row (number in the log), position, truth,
+            y:NAME further labels, p:NAME their true probabilities,
             r:COLUMN request columns, c:COLUMN context features, u:COLUMN user features that sit in the log,
             and, where there is no table of ads, f:COLUMN, t:FIELD and bid as in ads
     behaviours   user, time, row, ad (histories of ads), f:COLUMN for each field that behaviours carry themselves
@@ -86,6 +87,10 @@ class Layout:
             found["position"] = columns.position(*place(spec.position))
         if spec.truth is not None:
             found["truth"] = columns.probability(*place(spec.truth))
+        for name, further in spec.labels.items():
+            found[f"y:{name}"] = columns.label(*place(further.column))
+            if further.truth is not None:
+                found[f"p:{name}"] = columns.probability(*place(further.truth))
         for name in self.request_columns:
             if name.startswith("r:"):
                 found[name] = frame[name[2:]]

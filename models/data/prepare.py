@@ -47,7 +47,8 @@ def fingerprint(spec: DatasetSpec, data: Path, base: Base | None = None) -> str:
     """
     stats = [(path.relative_to(data).as_posix(), path.stat()) for path in READERS[spec.source].files(spec, data)]
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    described = spec.model_dump(mode="json", exclude=None if spec.targeting else {"targeting"})
+    absent = {name for name in ("targeting", "labels") if not getattr(spec, name)}
+    described = spec.model_dump(mode="json", exclude=absent)
     if spec.split.until is None:
         del described["split"]["until"]
     on = [] if base is None else [base.digest()]
@@ -154,6 +155,7 @@ def _sum(sizes: list[SplitSize]) -> SplitSize:
         requests=sum(size.requests for size in sizes),
         impressions=sum(size.impressions for size in sizes),
         clicks=sum(size.clicks for size in sizes),
+        further={name: sum(size.further[name] for size in sizes) for name in (sizes[0].further if sizes else ())},
     )
 
 

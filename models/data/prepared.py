@@ -20,6 +20,8 @@ Columns of a part, R requests:
     labels list<int8>
     positions list<int16>                      (only when known)
     truth list<float>                          (only for simulated data)
+    label_NAME list<int8>                      further labels, of descriptions that name some
+    truth_NAME list<float>                     (only for simulated data)
 """
 
 from dataclasses import dataclass
@@ -27,12 +29,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bundle.errors import ContractError
 from bundle.schema import FeatureSchema, Frozen
 from bundle.vocabulary import Vocabulary
-from models.data.spec import DataError, DatasetSpec, describe
+from models.data.spec import CLICK, DataError, DatasetSpec, describe
 
 SPLITS = ("train", "valid", "test")
 
@@ -43,6 +45,8 @@ class SplitSize(Frozen):
     requests: int
     impressions: int
     clicks: int
+    further: dict[str, int] = Field(default_factory=dict)
+    """Impressions that have a further label, by its name."""
 
 
 class Prepared(Frozen):
@@ -81,6 +85,8 @@ class PreparedData:
     """Of the training split, only requests at this time or later are read (`batches.recent` sets it). None: all."""
     only: tuple[int, int] | None = None
     """Column of the encoded context, and the one id whose requests `batches` reads. None: all requests."""
+    label: str = CLICK
+    """The label that batches call theirs (models/labels.py sets it)."""
 
     @property
     def schema(self) -> FeatureSchema:

@@ -16,7 +16,7 @@ from models.data.histories import Behaviours, Int32, Lists, Windows, last
 from models.data.layout import Layout
 from models.data.people import Partition
 from models.data.prepared import SPLITS, SplitSize
-from models.data.spec import DataError, HistoryColumn
+from models.data.spec import DataError, DatasetSpec, HistoryColumn
 
 GROUP_ROWS = 65_536
 """Requests encoded and written at a time: one row group of a part."""
@@ -31,7 +31,7 @@ def write_requests(folder: Path, number: int, layout: Layout, fitted: Fitted, pa
     sizes = []
     for split in range(len(SPLITS)):
         mine = requests.filter(pl.col("split") == split).sort("time", maintain_order=True)
-        sizes.append(_size(mine))
+        sizes.append(_size(mine, layout.spec))
         if mine.is_empty():
             continue
         histories = {h.name: _windows(fitted, part, h, lists, mine, split) for h in layout.spec.histories}
@@ -47,13 +47,14 @@ def write_requests(folder: Path, number: int, layout: Layout, fitted: Fitted, pa
 
 
 def group(layout: Layout, log: pl.DataFrame) -> pl.DataFrame:
-    """One row a request: its user, split, earliest time and common features; ad, label, position and truth as lists.
+    """One row a request: its user, split, earliest time and common features; as lists ad, label, position, truth, and
+    further labels with theirs.
 
     `log` is sorted by user and time. DataError when a common feature differs within a request.
     """
     keys = ["split", "code", *(name for name in layout.request_columns if name != "user")]
     common = list(layout.log_features())
-    listed = [name for name in ("ad", "label", "position", "truth") if name in log.columns]
+    listed = [name for name in ("ad", *_per_ad(layout.spec)) if name in log.columns]
     alike = [pl.col(name).eq_missing(pl.col(name).first()).all().alias(f"alike:{name}") for name in common]
     grouped = log.group_by(keys, maintain_order=True).agg(
         pl.col("user").first(),
@@ -76,9 +77,10 @@ def group(layout: Layout, log: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _size(requests: pl.DataFrame) -> SplitSize:
+def _size(requests: pl.DataFrame, spec: DatasetSpec) -> SplitSize:
     labels = requests["label"].explode()
-    return SplitSize(requests=len(requests), impressions=len(labels), clicks=int(labels.sum()))
+    further = {name: int(requests[f"y:{name}"].explode().sum()) for name in spec.labels}
+    return SplitSize(requests=len(requests), impressions=len(labels), clicks=int(labels.sum()), further=further)
 
 
 def _lists(part: Partition, name: str, fitted: Fitted) -> Lists:
@@ -142,13 +144,17 @@ def _encode(
         columns[f"history_{name}"] = _list_array(found.values.ravel(), offsets, pa.int32())
     offsets = np.concatenate(([0], np.cumsum(requests["ad"].list.len().to_numpy(), dtype=np.int64)))
     columns["ads"] = _list_array(fitted.index.ids_of(flat(requests["ad"].explode())), offsets, pa.int32())
-    for name, called, dtype in _PER_AD:
+    for name, (called, dtype) in _per_ad(layout.spec).items():
         if name in requests.columns:
             columns[called] = _list_array(requests[name].explode().to_numpy(), offsets, dtype)
     return pa.table(columns)
 
 
-_PER_AD = (("label", "labels", pa.int8()), ("position", "positions", pa.int16()), ("truth", "truth", pa.float32()))
+def _per_ad(spec: DatasetSpec) -> dict[str, tuple[str, pa.DataType]]:
+    """What an impression may have, by its column in the normalised log: the column in a part, and its type."""
+    known = {"label": ("labels", pa.int8()), "position": ("positions", pa.int16()), "truth": ("truth", pa.float32())}
+    known |= {f"y:{name}": (f"label_{name}", pa.int8()) for name in spec.labels}
+    return known | {f"p:{name}": (f"truth_{name}", pa.float32()) for name in spec.labels}
 
 
 def _side(name: str, fitted: Fitted, side: Side, values: dict[str, pl.Series]) -> dict[str, pa.Array]:

@@ -1,12 +1,15 @@
 """A dataset described by one YAML: which columns are what. Unknown keys are refused, naming file and key."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bundle.schema import Frozen, Kind
+
+CLICK = "click"
+"""What the label of a dataset is called among its labels, whatever its column."""
 
 
 class DataError(Exception):
@@ -63,6 +66,15 @@ class HistoryColumn(Frozen):
         return self
 
 
+class LabelColumn(Frozen):
+    """One further label of an impression, beside the click."""
+
+    column: str
+    """Column of the log: 1 or 0."""
+    truth: str | None = None
+    """Simulated data: column with its true probability."""
+
+
 class TargetingRule(Frozen):
     """Ads say where they may be shown: only where a request's context has one of the ad's values."""
 
@@ -109,6 +121,8 @@ class DatasetSpec(Frozen):
     """Ad column with the bid, if known."""
     truth: str | None = None
     """Simulated data: column with the true click probability."""
+    labels: dict[Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")], LabelColumn] = Field(default_factory=dict)
+    """Further labels by name, such as like or long_view: what else may be learnt, and learnt from."""
     user_features: tuple[FeatureColumn, ...] = ()
     context_features: tuple[FeatureColumn, ...] = ()
     ad_features: tuple[FeatureColumn, ...] = Field(min_length=1)

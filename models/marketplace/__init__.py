@@ -6,6 +6,7 @@ can be drawn for any user and ad at any time.
     spec.py      sizes and effects
     world.py     ads and users, as arrays
     truth.py     the true click probability
+    likes.py     the true like probability, and likes after clicks
     log.py       rounds of requests, and the clicks drawn in them
     files.py     Parquet files and dataset.yaml, as `adrank prepare` reads them
     command.py   adrank marketplace

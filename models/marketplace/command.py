@@ -30,7 +30,10 @@ OPTIONS = {
 def main(argv: list[str]) -> int:
     """Run the command; 0 when written, 2 when refused."""
     arguments = parser().parse_args(argv)
-    given = {name: getattr(arguments, name) for name in (option.replace("-", "_") for option in (*OPTIONS, "targeted"))}
+    given = {
+        name: getattr(arguments, name)
+        for name in (option.replace("-", "_") for option in (*OPTIONS, "targeted", "likes"))
+    }
     try:
         spec = MarketplaceSpec.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -99,6 +102,13 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         metavar="SHARE",
         help="share of the ads that may be shown in some scenes and regions only, up to 0.5 (default 0)",
+    )
+    made.add_argument(
+        "--likes",
+        type=float,
+        metavar="SHARE",
+        help="draw likes too, a second label: the probability that an average click is followed by one, up to 0.5 "
+        "(default 0: no likes)",
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures as flat JSON")
     return made

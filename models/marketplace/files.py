@@ -6,7 +6,7 @@ ads.parquet         ad_id, category, brand, advertiser, price_level, quality, bi
                     everywhere) where some ads are targeted
 users.parquet       user_id, age_band, gender, city, spending, initial_history (ad ids, oldest first)
 log/NNNNN.parquet   user_id, ad_id, request_id, time_ms, scene, position, click, true_ctr; in order of time; region,
-                    where some ads are targeted
+                    where some ads are targeted; like and true_like, where there are likes
 """
 
 import shutil
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from bundle.schema import Kind
-from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, SplitSpec, TargetingRule
+from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, LabelColumn, SplitSpec, TargetingRule
 from models.marketplace.log import DAY_MS, Round, simulate
 from models.marketplace.spec import AGE_BANDS, GENDERS, MarketplaceSpec
 from models.marketplace.truth import Truth
@@ -65,6 +65,7 @@ def dataset_spec(spec: MarketplaceSpec) -> DatasetSpec:
         position="position",
         bid="bid",
         truth="true_ctr",
+        labels={"like": LabelColumn(column="like", truth="true_like")} if spec.likes else {},
         user_features=tuple(categorical(column) for column in ("age_band", "gender", "city", "spending")),
         context_features=(categorical("scene"),),
         ad_features=(

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.marketplace.likes import Likes
 from models.marketplace.spec import MarketplaceSpec
 from models.marketplace.truth import Truth
 from models.marketplace.world import Int64, World, ad_ids, user_ids
@@ -38,11 +39,18 @@ class Round:
     """[R, k]"""
     clicks: npt.NDArray[np.bool_]
     """[R, k]"""
+    true_like: npt.NDArray[np.float32] | None = None
+    """[R, k]; None where there are no likes."""
+    likes: npt.NDArray[np.bool_] | None = None
+    """[R, k]; None where there are no likes."""
 
     def frame(self, spec: MarketplaceSpec) -> pl.DataFrame:
         """The log's rows, one an impression, with external ids."""
         requests, k = self.ads.shape
         regions = {"region": pl.Series(spec.regions).gather(np.repeat(self.regions, k))} if spec.targeted else {}
+        liked = {}
+        if self.likes is not None and self.true_like is not None:
+            liked = {"like": self.likes.ravel().astype(np.int8), "true_like": self.true_like.ravel()}
         return pl.DataFrame(
             {
                 "user_id": np.repeat(user_ids(self.users), k),
@@ -54,6 +62,7 @@ class Round:
                 "position": np.tile(np.arange(k, dtype=np.int16), requests),
                 "click": self.clicks.ravel().astype(np.int8),
                 "true_ctr": self.true_ctr.ravel(),
+                **liked,
             }
         )
 
@@ -62,6 +71,7 @@ def simulate(truth: Truth, histories: npt.NDArray[np.int32]) -> Iterator[Round]:
     """All rounds of the log. `histories` [users, L] is brought up to date in place after each round."""
     world, spec = truth.world, truth.world.spec
     random = np.random.default_rng([spec.seed, 5])
+    likes = Likes(world) if spec.likes else None
     size = max(1, min(REQUESTS_A_ROUND, spec.users // 4))
     rounds = -(-spec.requests // size)
     borders = np.arange(rounds + 1) * spec.requests // rounds
@@ -75,7 +85,8 @@ def simulate(truth: Truth, histories: npt.NDArray[np.int32]) -> Iterator[Round]:
         ctr = truth.true_ctr(users, ads, scenes, positions, histories[users])
         clicks = random.random(ctr.shape, dtype=np.float32) < ctr
         when = np.sort(random.integers(times[i], times[i + 1], requests))
-        yield Round(int(borders[i]), when, users, scenes, world.regions(users), ads, ctr, clicks)
+        liked = (None, None) if likes is None else likes.draw(users, ads, ctr, clicks)
+        yield Round(int(borders[i]), when, users, scenes, world.regions(users), ads, ctr, clicks, *liked)
         remember(histories, users, ads, clicks)
 
 

@@ -54,6 +54,12 @@ class Effects(Frozen):
     """Lost when the very same ad is in the history."""
     half_life: float = Field(default=40.0, gt=0)
     """Behaviours after which an older one counts half."""
+    like_by_click: float = Field(default=0.8, ge=0)
+    """Of the click's logit in the logit of a like, given the click: who clicks readily likes readily."""
+    like_by_brand: float = Field(default=0.5, ge=0)
+    """Spread between brands in being liked once clicked."""
+    like_by_age: float = Field(default=0.3, ge=0)
+    """Spread of how readily an age band likes what it clicked."""
 
 
 class MarketplaceSpec(Frozen):
@@ -75,6 +81,8 @@ class MarketplaceSpec(Frozen):
     """Where users are, by their city; only there when some ads are targeted."""
     targeted: float = Field(default=0.0, ge=0, le=0.5)
     """Share of the ads that may be shown in some scenes and regions only. 0: no ad has any targeting."""
+    likes: float = Field(default=0.0, ge=0, le=0.5)
+    """Probability of a like after a click whose logit is the bias alone. 0: there are no likes."""
     candidates: int = Field(default=10, ge=1, le=100)
     """Ads shown in one request, at positions 0, 1, …"""
     interests: int = Field(default=4, ge=1, le=20)

@@ -194,6 +194,18 @@ class ColdConfig(DeepConfig):
     """Fields that are read: user.F, context.F, ad.F, history.H, cross.H. None given: all."""
 
 
+class RelatedTask(Frozen):
+    """Another label, learnt beside the one that is asked for: networks of its own over the same table."""
+
+    label: str
+    """Which: click, or a further label that the dataset names."""
+    weight: float = Field(default=1.0, gt=0)
+    """Of its cross-entropy in the loss."""
+    transfer: Literal["none", "logit", "product"] = "none"
+    """What the score takes from it. none: nothing, only the table and the shared layers are common. logit: its logit
+    times a learnt number is added. product: the score's probability is that of both, p(related) · p(own | related)."""
+
+
 class MtlConfig(EmbeddedConfig):
     """One lookup table, and a network a scene."""
 
@@ -207,6 +219,8 @@ class MtlConfig(EmbeddedConfig):
     """Layers that all scenes share, below their own."""
     star: bool = False
     """A scene's weights are common weights times its own, instead of its own alone."""
+    related: RelatedTask | None = None
+    """A task to learn beside the asked one."""
     hidden: tuple[PositiveInt, ...] = Field(default=(200, 80), min_length=1)
     """Layers of each scene's network."""
     activation: Activation = "relu"

@@ -12,6 +12,8 @@ The weights of all scenes' networks are one array a layer, [S, out, width]: a re
 one scene and no shared bottom this is GwEN. Slopes of PReLU and the statistics of Dice are those of all scenes.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -65,6 +67,22 @@ def picked(x: Tensor, weight: Tensor, scene: Tensor) -> Tensor:
     return mine
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the networks read of a batch: B requests, M candidates."""
+
+    once: Tensor
+    """[B, Wo]: user, context and histories."""
+    each: Tensor
+    """[M, We]: the candidates."""
+    request: Tensor
+    """int64[M]"""
+    scene: Tensor
+    """int64[B]: which scene's network is a request's."""
+    mine: Tensor
+    """int64[M], or [1] for all: which is a candidate's."""
+
+
 class Mtl(Network):
     """Logit of each candidate."""
 
@@ -85,32 +103,59 @@ class Mtl(Network):
         widths = [self.request_width + self.history_width + self.ad.dimension, *config.shared, *config.hidden]
         shared = len(config.shared)
         self.shared = nn.ModuleList(linear(a, b) for a, b in pairwise(widths[: shared + 1]))
-        self.scenes = nn.ModuleList(SceneLinear(scenes, a, b, config.star) for a, b in pairwise([*widths[shared:], 1]))
+        self.scenes = self.networks(scenes, widths[shared])
         self.activations = nn.ModuleList(Activation(config.activation, units) for units in widths[1:])
         self.dropout = nn.Dropout(config.dropout)
         if config.position_bias:
             self.learn_positions()
 
+    def networks(self, scenes: int, width: int) -> nn.ModuleList:
+        """Layers of one network a scene, from inputs of this width to a logit."""
+        widths = pairwise([width, *self.config.hidden, 1])
+        return nn.ModuleList(SceneLinear(scenes, a, b, self.config.star) for a, b in widths)
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits [M]."""
-        scene = self.network_of[batch.context[:, self.column]]  # [B]
-        mine = spread(scene, batch.request)
-        once = torch.cat([self.of_request(batch), *self.of_histories(batch.histories)], dim=-1)
-        x = self.first(once, self.of_ads(batch), scene, mine, batch.request)
-        for i, activation in enumerate(self.activations):
-            x = self.dropout(activation(x))
-            following = i + 1
-            if following < len(self.shared):
-                x = self.shared[following](x)
-            else:
-                x = self.scenes[following - len(self.shared)](x, mine)
-        return self.biased(x.squeeze(-1), batch)
+        read = self.read(batch)
+        return self.biased(self.logits(read, self.bottom(read), self.scenes, self.own_activations), batch)
 
-    def first(self, once: Tensor, each: Tensor, scene: Tensor, mine: Tensor, request: Tensor) -> Tensor:
-        """The first layer [M, h] of [once[request], each], the part for `once` computed once a request."""
-        layer = self.shared[0] if len(self.shared) else self.scenes[0]
-        if not isinstance(layer, SceneLinear):
-            return grouped(layer, once, each, request)
-        weight, bias = layer.values()
-        for_once, for_each = torch.split(weight, [once.shape[-1], each.shape[-1]], dim=-1)
-        return spread(picked(once, for_once, scene) + bias[scene], request) + picked(each, for_each, mine)
+    @property
+    def own_activations(self) -> nn.ModuleList:
+        """Those of the scenes' networks, without those of the shared layers."""
+        return self.activations[len(self.shared) :]
+
+    def read(self, batch: Batch) -> Read:
+        """The batch's features as vectors, and its scenes."""
+        scene = self.network_of[batch.context[:, self.column]]  # [B]
+        once = torch.cat([self.of_request(batch), *self.of_histories(batch.histories)], dim=-1)
+        return Read(once, self.of_ads(batch), batch.request, scene, spread(scene, batch.request))
+
+    def bottom(self, read: Read) -> Tensor | None:
+        """What the shared layers make of it, [M, h]; None without any."""
+        if not len(self.shared):
+            return None
+        x = first(self.shared[0], read)
+        for layer, activation in zip(self.shared[1:], self.activations, strict=False):
+            x = layer(self.dropout(activation(x)))
+        shared: Tensor = self.dropout(self.activations[len(self.shared) - 1](x))
+        return shared
+
+    def logits(
+        self, read: Read, bottom: Tensor | None, scenes: nn.ModuleList, activations: Iterable[nn.Module]
+    ) -> Tensor:
+        """Logits [M] of the scenes' networks `scenes`, over the shared layers' outcome where there is one."""
+        x = first(scenes[0], read) if bottom is None else scenes[0](bottom, read.mine)
+        for layer, activation in zip(scenes[1:], activations, strict=True):
+            x = layer(self.dropout(activation(x)), read.mine)
+        found: Tensor = x.squeeze(-1)
+        return found
+
+
+def first(layer: nn.Module, read: Read) -> Tensor:
+    """The first layer [M, h] of [once[request], each], the part for `once` computed once a request."""
+    if not isinstance(layer, SceneLinear):
+        return grouped(layer, read.once, read.each, read.request)
+    weight, bias = layer.values()
+    for_once, for_each = torch.split(weight, [read.once.shape[-1], read.each.shape[-1]], dim=-1)
+    once = picked(read.once, for_once, read.scene) + bias[read.scene]
+    return spread(once, read.request) + picked(read.each, for_each, read.mine)

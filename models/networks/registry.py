@@ -36,9 +36,9 @@ from models.networks.gwen import Gwen
 from models.networks.low_rank import thin
 from models.networks.lr import Lr
 from models.networks.mlr import Mlr
-from models.networks.mtl import Mtl
 from models.networks.network import Network
 from models.networks.pnn import Pnn
+from models.networks.related import mtl
 from models.networks.wide_deep import WideDeep
 
 NETWORKS: dict[type[NetworkConfig], Callable[[Any, FeatureSchema], Network]] = {
@@ -54,7 +54,7 @@ NETWORKS: dict[type[NetworkConfig], Callable[[Any, FeatureSchema], Network]] = {
     DinConfig: Din,
     DssmConfig: Dssm,
     ColdConfig: Cold,
-    MtlConfig: Mtl,
+    MtlConfig: mtl,
 }
 
 

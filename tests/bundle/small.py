@@ -79,6 +79,7 @@ def manifest(bundle_id: str = "small-1", users: int = len(USERS)) -> Manifest:
             ),
             finerank=FinerankStage(
                 model="din",
+                label="like",
                 graph=GraphSpec(
                     file="finerank.onnx",
                     inputs=(TensorSpec(name="ads", dtype="int64", shape=("candidates", 1)),),

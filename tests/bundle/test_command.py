@@ -28,6 +28,8 @@ def test_show_says_what_the_bundle_is(folder: Path, capsys: pytest.CaptureFixtur
     assert "clicks: the last 4 ads by category, appended by click" in printed
     assert ["retrieval", "keeps", "100;", "1", "cells,", "posting", "lists:", "category"] in lines
     assert "targeted by context: scene" in printed
+    assert "keeps 50; of click" in printed
+    assert "keeps 10; din of like, " in printed
     assert ["din", "0.7500", "0.6250"] in lines
     assert ["qscore", "0.5000", "-"] in lines
     for name in ("query.onnx", "ads/vectors.npy", "golden.npz"):

@@ -70,8 +70,8 @@ def test_anything_below_fp32_is_reduced() -> None:
 def test_show_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(write_bundle(tmp_path, manifest(), small.fill))]) == 0
     printed = capsys.readouterr().out
-    assert "dqm, 2 numbers in int8, fp32 tables, fp32 products\n" in printed
-    assert "din, int8 tables, int8 products (2), pCTR off by 0.07%\n" in printed
+    assert "dqm of click, 2 numbers in int8, fp32 tables, fp32 products\n" in printed
+    assert "din of like, int8 tables, int8 products (2), pCTR off by 0.07%\n" in printed
 
 
 def test_verify_misses_absent_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

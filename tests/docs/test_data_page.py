@@ -15,15 +15,15 @@ from models.data.command import main
 from models.data.prepare import READERS
 from models.data.readers import files
 from models.data.readers.raw import CHUNK_ROWS
-from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, SplitSpec, TargetingRule
-from models.marketplace import truth
+from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, LabelColumn, SplitSpec, TargetingRule
+from models.marketplace import likes, truth
 from tests.docs import keys
 from tests.docs.pages import blocks, codes, commands, read, table
 
 PAGE = read("docs/data.md")
 
 
-@pytest.mark.parametrize("model", [DatasetSpec, FeatureColumn, HistoryColumn, TargetingRule, SplitSpec])
+@pytest.mark.parametrize("model", [DatasetSpec, LabelColumn, FeatureColumn, HistoryColumn, TargetingRule, SplitSpec])
 def test_keys_are_those_of_the_description(model: type[BaseModel]) -> None:
     keys.check(PAGE, model)
 
@@ -80,6 +80,12 @@ def test_numbers_are_those_of_the_code() -> None:
 
 def test_the_truth_is_that_of_the_code() -> None:
     formula = str(truth.__doc__).partition("logit = ")[2].partition("\n\n")[0]
+    assert " ".join(formula.split()) in " ".join(PAGE.split())
+
+
+def test_the_likes_are_those_of_the_code() -> None:
+    formula = str(likes.__doc__).partition("centred normal numbers,")[2].partition("\n\nSo")[0]
+    assert "P(like)" in formula
     assert " ".join(formula.split()) in " ".join(PAGE.split())
 
 

@@ -10,7 +10,7 @@ from models import prerankers
 from models.config import RocketConfig, TrainConfig, TrainingConfig
 from models.intervals import METRICS
 from models.metrics import summary
-from models.networks.config import LowRankConfig, ModelConfig
+from models.networks.config import LowRankConfig, ModelConfig, RelatedTask
 from models.networks.network import POSITIONS
 from models.training import SAVE_SECONDS
 from tests.docs import keys
@@ -19,7 +19,10 @@ from tests.docs.pages import ROOT, codes, read, table
 PAGE = read("docs/models.md")
 
 
-@pytest.mark.parametrize("model", [*get_args(get_args(ModelConfig)[0]), TrainingConfig, RocketConfig, LowRankConfig])
+CONFIGS = [*get_args(get_args(ModelConfig)[0]), TrainingConfig, RocketConfig, LowRankConfig, RelatedTask]
+
+
+@pytest.mark.parametrize("model", CONFIGS)
 def test_keys_are_those_of_the_configuration(model: type[BaseModel]) -> None:
     keys.check(PAGE, model)
 

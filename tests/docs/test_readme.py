@@ -22,8 +22,8 @@ def test_the_readme_has_the_two_commands() -> None:
 def test_configurations_that_commands_name_exist() -> None:
     for page in PAGES:
         for line in commands(page.read_text()):
-            for path in re.findall(r"models/configs/\S+", line):
-                assert (ROOT / path).is_file(), f"{name_of(page)}: {line}: {path} is not there"
+            for path in re.findall(r"models/configs/[^\s']+", line):
+                assert any(each.is_file() for each in ROOT.glob(path)), f"{name_of(page)}: {line}: {path} is not there"
 
 
 @pytest.mark.parametrize(

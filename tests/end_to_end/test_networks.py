@@ -31,9 +31,13 @@ from tests.models.world import shake
 from tests.service.conftest import call
 from tests.service.world import settings_for
 
-SERVED = [*sorted({config.kind: name for name, config in reversed(SMALL.items())}.values()), "pnn-outer"]
-"""The first network of every kind, and the other PNN: 4 s of one core each. tests/export/test_request_graph.py has the
-graphs of all."""
+SERVED = [
+    *sorted({config.kind: name for name, config in reversed(SMALL.items())}.values()),
+    "pnn-outer",
+    "mtl-related-product",
+]
+"""The first network of every kind, the other PNN, and one of likes with clicks beside them: 4 s of one core each.
+tests/export/test_request_graph.py has the graphs of all."""
 NAMES = {
     "tab": "scene",
     "context.tab": "context.scene",
@@ -57,8 +61,12 @@ def on_market(value: Any) -> Any:
 
 
 def config_of(name: str) -> TrainConfig:
-    """A small network's."""
-    return make_config(f"tiny-{name}", on_market(SMALL[name].model_dump(mode="json")), epochs=1, evaluations=1)
+    """A small network's. One with a related task learns likes, and clicks beside them."""
+    model = on_market(SMALL[name].model_dump(mode="json"))
+    label = "like" if model.get("related") else "click"
+    if label == "like":
+        model["related"] |= {"label": "click"}
+    return make_config(f"tiny-{name}", model, epochs=1, evaluations=1, label=label)
 
 
 def untrained(name: str, market: Market, folder: Path) -> Checkpoint:
@@ -113,6 +121,8 @@ def test_it_is_served_as_torch_computes_it(world: Demo) -> None:
     parts = world.trained
     kinds = (parts.prerank.config.model.kind, parts.finerank.config.model.kind)
     assert (stages.prerank.model, stages.finerank.model) == kinds
+    labels = ("click", parts.prerank.config.training.label, parts.finerank.config.training.label)
+    assert (stages.qscore.label, stages.prerank.label, stages.finerank.label) == labels
     ads = all_ads(world.data)
 
     async def scenario(client: httpx.AsyncClient) -> None:

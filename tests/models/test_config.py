@@ -6,6 +6,7 @@ import pytest
 
 from models import config as config_module
 from models.config import ConfigError, read_config, read_dataset
+from models.labels import labelled
 from models.networks.config import DinConfig
 from tests.market import Market
 
@@ -34,6 +35,20 @@ def test_shipped_configurations_are_whole(path: Path, market: Market) -> None:
     spec = read_dataset(path, config, market.raw)
     assert spec.name.startswith(dataset)
     assert spec.ad_features
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("[ls]*/*.yaml")), ids=lambda path: path.stem)
+def test_configurations_of_labels_and_scenes_are_whole(path: Path, market: Market) -> None:
+    """They are compared with others of their data set, so they bear its name."""
+    config = read_config(path)
+    assert config.name == path.stem
+    spec = read_dataset(path, config, market.raw)
+    assert spec.name == path.stem.partition("-")[0]
+    if path.parent.name == "labels":
+        assert labelled(config, market.data).label == config.training.label
+    else:
+        assert config.model.kind == "mtl"
+        assert config.model.scene in [each.column for each in spec.context_features]
 
 
 def test_there_is_one_of_each_stage_for_both_datasets() -> None:

@@ -59,6 +59,7 @@ def random_batch(requests: int, candidates: int, length: int, seed: int = 0) -> 
         rows=np.arange(total, dtype=np.int32),
         users=np.repeat(np.arange(requests), candidates),
         truth=None,
+        further={"like": torch.from_numpy((random.random(total) < 0.2).astype(np.float32))},
     )
 
 

@@ -75,6 +75,7 @@ def wanted(spec: DatasetSpec, *, users_in_log: bool, ads_in_log: bool) -> list[s
     """The columns of the log that the description needs, each once, in a fixed order."""
     columns = [spec.label, spec.user, spec.ad, spec.time, *spec.request]
     columns += [name for name in (spec.position, spec.truth) if name is not None]
+    columns += [name for label in spec.labels.values() for name in (label.column, label.truth) if name is not None]
     columns += [feature.column for feature in spec.context_features]
     if users_in_log:
         columns += [feature.column for feature in spec.user_features]

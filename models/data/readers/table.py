@@ -65,7 +65,8 @@ def _text(spec: DatasetSpec) -> TextFormat:
     """Numbers are read as numbers even where the first of them are whole."""
     features = (*spec.user_features, *spec.context_features, *spec.ad_features)
     numbers = [f.column for f in features if f.kind in (Kind.BUCKETED, Kind.NUMBER)]
-    numbers += [name for name in (spec.bid, spec.truth) if name is not None]
+    truths = (spec.truth, *(label.truth for label in spec.labels.values()))
+    numbers += [name for name in (spec.bid, *truths) if name is not None]
     keys = {spec.user, spec.ad, spec.time, spec.label}
     return TextFormat(types={name: pa.float64() for name in numbers if name not in keys})
 

@@ -123,7 +123,7 @@ def test_rules_that_cannot_hold_are_refused(tmp_path: Path, rules: list[dict[str
 
 
 def test_a_description_without_targeting_and_end_keeps_its_fingerprint(tmp_path: Path) -> None:
-    """Data prepared, and checkpoints trained, before there were targeting and `until` are still found."""
+    """Data prepared, and checkpoints trained, before there were targeting, labels and `until` are still found."""
     import hashlib
     import json
 
@@ -131,7 +131,7 @@ def test_a_description_without_targeting_and_end_keeps_its_fingerprint(tmp_path:
     spec = DatasetSpec.model_validate(CONTENT | {"files": {"log": "log.parquet"}})
     stat = (tmp_path / "log.parquet").stat()
     described = spec.model_dump(mode="json")
-    del described["targeting"], described["split"]["until"]
+    del described["targeting"], described["labels"], described["split"]["until"]
     known = json.dumps([2, described, [["log.parquet", stat.st_size, stat.st_mtime_ns]]])
     assert fingerprint(spec, tmp_path) == hashlib.sha256(known.encode()).hexdigest()
     targeted = spec.model_copy(

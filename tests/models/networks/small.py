@@ -17,6 +17,7 @@ from models.networks.config import (
     MtlConfig,
     NetworkConfig,
     PnnConfig,
+    RelatedTask,
     TableConfig,
     WideDeepConfig,
 )
@@ -102,6 +103,27 @@ SMALL: dict[str, NetworkConfig] = {
     "mtl": MtlConfig(kind="mtl", embedding=4, scene="tab", max_scenes=3, hidden=(8, 4), position_bias=True),
     "mtl-star": MtlConfig(kind="mtl", embedding=4, scene="tab", star=True, hidden=(8, 4)),
     "mtl-shared": MtlConfig(kind="mtl", embedding=4, scene="tab", shared=(8,), hidden=(4,), activation="dice"),
+    "mtl-related": MtlConfig(
+        kind="mtl", embedding=4, scene="tab", hidden=(8, 4), related=RelatedTask(label="like", weight=0.5)
+    ),
+    "mtl-related-logit": MtlConfig(
+        kind="mtl",
+        embedding=4,
+        scene="tab",
+        star=True,
+        hidden=(8, 4),
+        position_bias=True,
+        related=RelatedTask(label="like", transfer="logit"),
+    ),
+    "mtl-related-product": MtlConfig(
+        kind="mtl",
+        embedding=4,
+        scene="tab",
+        shared=(8, 6),
+        hidden=(4,),
+        activation="prelu",
+        related=RelatedTask(label="like", transfer="product"),
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from models.data.prepare import prepare
+from models.data.prepared import SplitSize
 from models.data.readers import kuairand
 from models.data.spec import DataError, DatasetSpec, SplitSpec, read_spec
 from tests.models.data import decoded
@@ -81,7 +82,7 @@ def test_requests_are_decoded_back(source: Path, tmp_path: Path) -> None:
     assert [r["history_clicks"] for r in train] == [[6, 5], [], [6, 5]]
     assert [(r["ads"], r["labels"], r["history_clicks"]) for r in valid] == [([5], [1], [6, 5]), ([8], [0], [])]
     assert [r["ads"] for r in test] == [[9], [5]]
-    assert data.prepared.splits["train"].model_dump() == {"requests": 3, "impressions": 4, "clicks": 3}
+    assert data.prepared.splits["train"] == SplitSize(requests=3, impressions=4, clicks=3)
     assert data.prepared.users == 3
 
 
@@ -188,3 +189,23 @@ def test_the_real_cut(name: str, tmp_path: Path) -> None:
         )
         expected = source.select(time="time_ms", ads="video_id", labels="is_click")
         assert flat.sort(pl.all()).rows() == expected.sort(pl.all()).rows()
+
+
+def test_further_labels_are_read_where_the_log_has_them(source: Path, tmp_path: Path) -> None:
+    """As published, the log has is_like and long_view too; the cut has not, and says so."""
+    labels = {"like": {"column": "is_like"}, "long_view": {"column": "long_view"}}
+    described = DatasetSpec.model_validate(spec("kuairand").model_dump(mode="json") | {"labels": labels})
+    with pytest.raises(DataError, match=r"impressions_train.parquet: there is no column 'is_like'"):
+        prepare(described, source, tmp_path / "out", progress=False)
+    for split, rows in (("train", 4), ("valid", 2), ("test", 2)):
+        path = source / f"impressions_{split}.parquet"
+        likes, views = pl.Series([0, 1, 0, 1][:rows], dtype=pl.Int8), pl.Series([1, 0, 1, 1][:rows], dtype=pl.Int8)
+        pl.read_parquet(path).with_columns(is_like=likes, long_view=views).write_parquet(path)
+    found = prepare(described, source, tmp_path / "out", progress=False)
+    assert found.prepared.splits["train"].further == {"like": 2, "long_view": 3}
+    rows_of = pl.concat(pl.read_parquet(part) for part in found.parts("train")).sort("user", "time").to_dicts()
+    assert [(row["labels"], row["label_like"], row["label_long_view"]) for row in rows_of] == [
+        ([1, 0], [0, 1], [1, 0]),
+        ([1], [1], [1]),
+        ([1], [0], [1]),
+    ]
