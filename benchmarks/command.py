@@ -15,6 +15,7 @@ BENCHES = {
     "features": ("benchmarks.features", "what it costs to know a user, with and without Redis"),
     "memory": ("benchmarks.memory", "memory of 4 worker processes against that of one"),
     "daily": ("benchmarks.daily", "training day by day, from scratch and continued: AUC, GAUC and time"),
+    "rocket": ("benchmarks.rocket", "Rocket Launching: light net, booster and ablations, with paired intervals"),
     "pictures": ("benchmarks.pictures", "nothing, but draw the curves that others saved"),
     "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
     "diamond": ("benchmarks.diamond", "how MLR cuts a space that LR cannot, and draw it"),

@@ -86,13 +86,23 @@ class RocketConfig(Frozen):
     """Both read one arena of embeddings."""
     block: bool = True
     """The gradient of the hint stops before the booster."""
+    block_arena: bool = False
+    """It stops before the embeddings as well."""
+    teacher: Literal["live", "averaged"] = "live"
+    """live: the hint is the booster's logits in training, with dropout. averaged: those of its averaged weights."""
+    centre: bool = False
+    """The hint leaves out the mean difference of the batch: the level of the logits is learnt from clicks alone."""
     method: Literal["hint", "kd"] = "hint"
     """hint: squared difference of the logits. kd: knowledge distillation, probabilities softened by `temperature`."""
     temperature: float = Field(default=1.0, gt=0)
     """T of `kd`."""
 
     @model_validator(mode="after")
-    def _temperature_is_of_kd(self) -> Self:
+    def _consistent(self) -> Self:
+        if self.teacher == "averaged" and not self.block:
+            raise ValueError("block is false, but averaged weights have no gradient: teacher must be live")
+        if self.centre and self.method != "hint":
+            raise ValueError(f"centre is true, but method is {self.method}: probabilities have no level to leave out")
         if self.method != "kd" and self.temperature != 1.0:
             raise ValueError(f"temperature is of method kd, it is {self.temperature:g} and method is {self.method}")
         return self
@@ -134,6 +144,8 @@ class TrainConfig(Frozen):
             raise ValueError("training.pretraining is set, but a qscore is counted and starts from nothing")
         if isinstance(model, MtlConfig) and model.related is not None and model.related.label == training.label:
             raise ValueError(f"model.related.label is {training.label!r}, which training.label is too")
+        if self.rocket is not None and self.rocket.teacher == "averaged" and not training.averaging:
+            raise ValueError("rocket.teacher is averaged, but training.averaging is 0")
         if isinstance(model, LinearConfig):
             if training.averaging and (model.l1 or model.l21):
                 raise ValueError(

@@ -2,12 +2,14 @@
 
     loss = CE(l, y) + CE(z, y) + λ · hint        l the light net's logits, z the booster's
     hint = mean (l − z)²                         method hint
+    hint = mean (l − z − mean(l − z))²           method hint, centre: what differs between candidates, not the level
     hint = T² · mean KL(σ(z/T) ‖ σ(l/T))         method kd: knowledge distillation from the booster as it learns
 
 Low layers are shared: both networks read one arena of embeddings. Gradient block: z is a constant in the hint, so the
 booster learns from clicks alone. Only the light net is served, and it is what a checkpoint holds.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from models.config import ConfigError, RocketConfig
 from models.data.batches import Batch
 from models.data.prepared import PreparedData
 from models.networks.config import QscoreConfig
+from models.networks.layers import Arena
 from models.networks.network import Network
 from models.networks.registry import build
 from models.teaching import Taught
@@ -42,6 +45,7 @@ class Rocket(nn.Module):
         if settings.share:
             booster.arena = light.arena
         self.light, self.booster, self.settings = light, booster, settings
+        self._averages: tuple[Network, ...] = ()  # in a tuple, so that it is no part of this module
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [M] of the light net."""
@@ -52,18 +56,44 @@ class Rocket(nn.Module):
         """What training minimises, a scalar."""
         light, booster = self.light(batch), self.booster(batch)
         clicks = sum(F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in (light, booster))
-        return clicks + self.settings.hint * self.hint(light, booster)
+        if not self.settings.hint:
+            return torch.as_tensor(clicks)
+        hint = self.settings.hint * self.hint(light, self._taught(batch, booster))
+        if self.settings.block_arena:
+            hint = only_through(hint, self._dense())
+        return clicks + hint
+
+    def averaged_in(self, averaged: "Rocket") -> None:
+        """The rocket whose weights are this one's averages: with teacher `averaged` its booster gives the hint."""
+        self._averages = (averaged.booster,)
+
+    def _taught(self, batch: Batch, booster: Tensor) -> Tensor:
+        """The logits [M] that the light net is to come near; `booster` those of the booster in training."""
+        if self.settings.teacher == "live":
+            return booster
+        (teacher,) = self._averages
+        teacher.eval()
+        with torch.no_grad():
+            logits: Tensor = teacher(batch)
+        return logits
 
     def hint(self, light: Tensor, booster: Tensor) -> Tensor:
         """How far the light net's logits [M] are from the booster's [M], a scalar."""
         if self.settings.block:
             booster = booster.detach()
+        if self.settings.centre:
+            return (light - booster).var(correction=0)
         if self.settings.method == "hint":
             return F.mse_loss(light, booster)
         t = self.settings.temperature
         taught = torch.sigmoid(booster / t)
         entropy = F.binary_cross_entropy_with_logits(booster / t, taught)
         return t * t * (F.binary_cross_entropy_with_logits(light / t, taught) - entropy)
+
+    def _dense(self) -> list[nn.Parameter]:
+        """All parameters but embeddings."""
+        tables = {id(module.weight) for module in self.modules() if isinstance(module, Arena)}
+        return [each for each in self.parameters() if id(each) not in tables]
 
     def prepare(self, data: PreparedData) -> None:
         """What each network counts before training."""
@@ -74,6 +104,16 @@ class Rocket(nn.Module):
         """What each network has left to do when the optimiser has moved the weights."""
         self.light.after_step(learning_rate)
         self.booster.after_step(learning_rate)
+
+
+def only_through(value: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """The scalar `value`, whose gradient reaches `parameters` and nothing else."""
+    gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    first_order = torch.zeros(())
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            first_order = first_order + (parameter * gradient).sum()
+    return value.detach() + (first_order - first_order.detach())
 
 
 def launch(light: Network, settings: RocketConfig, schema: FeatureSchema) -> Rocket:

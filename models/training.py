@@ -163,6 +163,8 @@ class _Run:
                 elif self.settings.pretraining is not None:
                     pretrain(each, data, self.settings.pretraining)
         self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None
+        if isinstance(self.network, Rocket) and isinstance(self.averaged, Rocket):
+            self.network.averaged_in(self.averaged)
         tables = [module.weight for module in self.network.modules() if isinstance(module, Arena)]
         dense = [p for p in self.network.parameters() if all(p is not table for table in tables)]
         self.optimizer = torch.optim.AdamW(

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from bundle.schema import FeatureSchema
 from models.data.batches import Batch
+from models.networks.activations import Activation
 from models.networks.config import MtlConfig, RelatedTask
-from models.networks.layers import Activation
 from models.networks.mtl import Mtl, SceneLinear
 
 

@@ -92,6 +92,47 @@ def test_the_booster_learns_as_if_the_hint_were_not_there() -> None:
     )
 
 
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("method", ["hint", "kd"])
+def test_embeddings_may_be_blocked_too(method: str, share: bool) -> None:
+    """They then learn as if the hint were not there, and the light net's layers as if nothing were blocked."""
+    batch = random_batch(12, 4, 7)
+    settings: dict[str, Any] = {"method": method, "share": share}
+    blocked, through, none = (
+        rocket(**settings, hint=5.0, block_arena=True), rocket(**settings, hint=5.0), rocket(**settings, hint=0.0)
+    )  # fmt: skip
+    losses = [each.loss(batch) for each in (blocked, through, none)]
+    torch.testing.assert_close(losses[0], losses[1])
+    for loss in losses:
+        torch.autograd.backward(loss)
+
+    def gradients(found: Rocket) -> dict[str, torch.Tensor]:
+        return {name: p.grad for name, p in found.named_parameters() if p.grad is not None}
+
+    mine, theirs, free = map(gradients, (blocked, through, none))
+    assert mine.keys() == theirs.keys() == free.keys()
+    for name, gradient in mine.items():
+        expected = theirs[name] if name.startswith("light.") and "arena" not in name else free[name]
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6, msg=name)
+    assert (theirs["light.arena.weight"] - free["light.arena.weight"]).abs().max() > 1e-4
+
+
+def test_the_averaged_booster_may_give_the_hint() -> None:
+    """Its logits, without dropout, are what the light net is held to; the booster in training still learns."""
+    found, averages, batch = rocket(0, teacher="averaged"), rocket(1), random_batch(12, 4, 7)
+    found.averaged_in(averages)
+    loss = found.loss(batch)
+    torch.autograd.backward(loss)
+    with torch.no_grad():
+        taught = averages.booster.eval()(batch)
+        light, booster = found.light(batch), found.booster(batch)
+        clicks = sum(F.binary_cross_entropy_with_logits(logits, batch.labels) for logits in (light, booster))
+    assert loss.item() == pytest.approx(float(clicks + 0.3 * (light - taught).square().mean()), rel=1e-5)
+    assert all(p.grad is None for p in averages.parameters())
+    assert all(p.grad is not None for p in own(found.booster, found.light).values())
+    assert set(found.state_dict()) == set(rocket().state_dict())
+
+
 def test_the_loss_by_hand() -> None:
     found, batch = rocket().eval(), random_batch(2, 2, 3)
     with torch.no_grad():
@@ -101,6 +142,18 @@ def test_the_loss_by_hand() -> None:
         loss = found.loss(batch).item()
     entropy = [-math.log(1 / (1 + math.exp(-x if y else x))) for a, z, y in pairs for x in (a, z)]
     assert loss == pytest.approx(sum(entropy) / 4 + 0.3 * sum((a - z) ** 2 for a, z, _ in pairs) / 4, rel=1e-5)
+
+
+def test_a_centred_hint_leaves_the_level_to_the_clicks() -> None:
+    found = rocket(centre=True)
+    light, booster = torch.tensor([0.4, -1.0, 3.0], requires_grad=True), torch.tensor([1.4, -2.0, 2.0])
+    differences = [-1.0, 1.0, 1.0]
+    mean = sum(differences) / 3
+    hint = found.hint(light, booster)
+    assert hint.item() == pytest.approx(sum((each - mean) ** 2 for each in differences) / 3, rel=1e-6)
+    torch.testing.assert_close(found.hint(light + 5.0, booster), hint)
+    (gradient,) = torch.autograd.grad(hint, light)
+    assert gradient.sum().item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_distillation_by_hand() -> None:
@@ -166,6 +219,9 @@ def make_rocket(name: str, light: dict[str, Any] = DIN, booster: dict[str, Any] 
         ({"booster": BIG | {"embedding": 6}}, "model.embedding is 4, rocket.booster.embedding is 6"),
         ({"booster": {"kind": "qscore"}}, "rocket.booster must be a network, a qscore is a table"),
         ({"booster": BIG, "temperature": 4}, "temperature is of method kd, it is 4 and method is hint"),
+        ({"booster": BIG, "teacher": "averaged", "block": False}, "averaged weights have no gradient"),
+        ({"booster": BIG, "teacher": "averaged"}, "rocket.teacher is averaged, but training.averaging is 0"),
+        ({"booster": BIG, "centre": True, "method": "kd"}, "centre is true, but method is kd"),
         ({"booster": BIG, "hint": -1}, "greater than or equal to 0"),
         ({"booster": BIG, "blocked": True}, "Extra inputs are not permitted"),
     ],
@@ -211,11 +267,11 @@ def test_the_checkpoint_is_that_of_the_light_net(
     assert metrics["booster.multiply_adds"] > metrics["model.multiply_adds"]
 
 
-@pytest.mark.parametrize("share", [True, False])
-def test_stopped_and_continued_it_ends_the_same(market: Market, tmp_path: Path, share: bool) -> None:
+@pytest.mark.parametrize(("share", "teacher"), [(True, "averaged"), (False, "live")])
+def test_stopped_and_continued_it_ends_the_same(market: Market, tmp_path: Path, share: bool, teacher: str) -> None:
     config = make_rocket("stopped", **EVERYTHING)
     assert config.rocket is not None
-    config = config.model_copy(update={"rocket": config.rocket.model_copy(update={"share": share})})
+    config = config.model_copy(update={"rocket": config.rocket.model_copy(update={"share": share, "teacher": teacher})})
 
     def left(folder: Path) -> dict[str, Any]:
         return left_in(folder) | {"booster": torch.load(folder / BOOSTER, weights_only=True)}
