@@ -16,6 +16,7 @@ BENCHES = {
     "memory": ("benchmarks.memory", "memory of 4 worker processes against that of one"),
     "daily": ("benchmarks.daily", "training day by day, from scratch and continued: AUC, GAUC and time"),
     "rocket": ("benchmarks.rocket", "Rocket Launching: light net, booster and ablations, with paired intervals"),
+    "cold-ads": ("benchmarks.cold_ads", "what images tell of ads that training showed never or seldom"),
     "pictures": ("benchmarks.pictures", "nothing, but draw the curves that others saved"),
     "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
     "diamond": ("benchmarks.diamond", "how MLR cuts a space that LR cannot, and draw it"),

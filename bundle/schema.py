@@ -7,9 +7,10 @@ float row (plain numbers). Histories are sequences of past ads or events whose f
 Ids: 0 is padding, 1 is unknown or missing, known values start at 2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,9 +55,14 @@ class FieldSpec(Frozen):
     mean: float = 0.0
     std: float = 1.0
     log: bool = False
+    vector: int = Field(default=0, ge=0, exclude_if=lambda width: width == 0)
+    """Width of the fixed vector that each value has (of an image, say). 0: none. Categorical ad fields only. Such a
+    field's ids say where a vector stands; they get no embeddings, and networks that read no vectors pass them over."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "FieldSpec":
+        if self.vector and self.kind is not Kind.CATEGORICAL:
+            raise ValueError(f"field {self.name!r} is {self.kind} and has vectors, only categorical fields may")
         if self.kind in (Kind.CATEGORICAL, Kind.MULTIVALUED) and self.vocabulary is None:
             raise ValueError(f"field {self.name!r} is {self.kind} and names no vocabulary")
         if self.kind is not Kind.NUMBER and self.size < FIRST_KNOWN:
@@ -84,6 +90,11 @@ class Side(Frozen):
     def id_fields(self) -> tuple[FieldSpec, ...]:
         """Fields that become ids, in column order."""
         return tuple(field for field in self.fields if field.kind is not Kind.NUMBER)
+
+    @cached_property
+    def embedded_fields(self) -> tuple[FieldSpec, ...]:
+        """Of these, the ones whose ids get embeddings: all but those with vectors, which stand last."""
+        return tuple(field for field in self.id_fields if not field.vector)
 
     @cached_property
     def number_fields(self) -> tuple[FieldSpec, ...]:
@@ -151,6 +162,10 @@ class FeatureSchema(Frozen):
             if twice := {each for each in names if names.count(each) > 1}:
                 raise ValueError(f"{name} fields are named twice: {sorted(twice)}")
         ad_fields = {field.name: field for field in self.ad.id_fields}
+        with_vectors = {field.name for side in (self.user, self.context) for field in side.id_fields if field.vector}
+        if with_vectors:
+            raise ValueError(f"fields of user or context have vectors, only ad fields may: {sorted(with_vectors)}")
+        self._vectors_stand_last("the ad", self.ad.id_fields)
         names = [history.name for history in self.histories]
         if twice := {each for each in names if names.count(each) > 1}:
             raise ValueError(f"histories are named twice: {sorted(twice)}")
@@ -159,11 +174,25 @@ class FeatureSchema(Frozen):
                 raise ValueError(f"history {history.name!r} has fields that the ad side lacks: {strange}")
             if len(set(history.fields)) < len(history.fields):
                 raise ValueError(f"history {history.name!r} has a field twice: {list(history.fields)}")
+            self._vectors_stand_last(f"history {history.name!r}", [ad_fields[name] for name in history.fields])
+            if ad_fields[history.fields[0]].vector:
+                raise ValueError(f"history {history.name!r} has no field but those with vectors")
             if not history.of_ads and (
                 strange := [name for name in history.fields if ad_fields[name].kind is not Kind.CATEGORICAL]
             ):
                 raise ValueError(f"history {history.name!r} carries raw values of fields not categorical: {strange}")
         return self
+
+    def _vectors_stand_last(self, where: str, fields: Sequence[FieldSpec]) -> None:
+        """Networks then find the ids that they embed in the first columns."""
+        for field, following in pairwise(fields):
+            if field.vector and not following.vector:
+                raise ValueError(f"{where}: field {field.name!r} has vectors and stands before {following.name!r}")
+
+    def embedded_of(self, history: HistorySpec) -> list[FieldSpec]:
+        """The fields of a behaviour whose ids get embeddings, in the order of `history.fields`."""
+        fields = {field.name: field for field in self.ad.embedded_fields}
+        return [fields[name] for name in history.fields if name in fields]
 
     def history_columns(self, history: HistorySpec) -> list[int]:
         """Columns of the encoded ad row that make up one behaviour of `history`."""

@@ -232,8 +232,9 @@ def fixed_position(network: Network) -> FixedPosition | None:
 
 
 def posting_fields(schema: FeatureSchema) -> tuple[str, ...]:
-    """Fields of the histories that group ads: all but the ad's own id."""
-    names = [name for history in schema.histories for name in history.fields if name != schema.ad_key]
+    """Fields of the histories that group ads: all but the ad's own id and those with vectors."""
+    single = {schema.ad_key, *(field.name for field in schema.ad.id_fields if field.vector)}
+    names = [name for history in schema.histories for name in history.fields if name not in single]
     return tuple(dict.fromkeys(names))
 
 

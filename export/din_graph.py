@@ -43,7 +43,7 @@ class DinServing(nn.Module):
             biases[-1] = _there(biases[-1]) + din.position.weight.detach()[0]
         first_bias = biases[0] if biases[0] is not None else weights[0].new_zeros(len(weights[0]))
         widths = [self.user.dimension + self.context.dimension, self.ad.dimension]
-        widths += [len(h.fields) * din.config.embedding for h in din.schema.histories]
+        widths += [len(self.schema.embedded_of(h)) * din.config.embedding for h in self.schema.histories]
         common, ad, *interests = torch.split(weights[0], widths, dim=1)
         self.common_weight, self.first_bias = nn.Parameter(common.T.clone()), nn.Parameter(first_bias)
         self.ad_weight = nn.Parameter(ad.clone())
@@ -54,7 +54,8 @@ class DinServing(nn.Module):
     def forward(self, feeds: Feeds) -> Tensor:
         """Logits [N]; inputs as in bundle/golden.py, `ads` int64[N, A] and `ad_numbers` float32[N, Na]."""
         ads = feeds["ads"]
-        absent, every = ads.new_zeros(0), list(range(self.schema.ad.id_columns))
+        ads = self.ad.embedded(ads)
+        absent, every = ads.new_zeros(0), list(range(ads.shape[1]))
         once: Tensor = self.first_bias  # [h]: what depends on the request alone
         if self.common_weight.shape[0]:
             common = torch.cat(
@@ -65,9 +66,7 @@ class DinServing(nn.Module):
             )
             # A row times a matrix: the other way round ONNX Runtime takes 67 us for 200 x 64 instead of 7.
             once = (common.unsqueeze(0) @ self.common_weight + once).squeeze(0)
-        embedded = self.arena(
-            ads, self.ad.offsets, self.ad.tables
-        )  # [N, A, d]: behaviours have some of the same columns
+        embedded = self.arena(*self.ad.asked(ads))  # [N, A, d]: behaviours have some of the same columns
         x = self.ad_weight @ self.ad.joined(embedded, ads, feeds.get("ad_numbers")).T + once.unsqueeze(-1)  # [h, N]
         for weight, history in zip(self.interest_weights, self.schema.histories, strict=True):
             attention = self.attention[key(history)]
@@ -76,7 +75,7 @@ class DinServing(nn.Module):
             encoder = self.behaviours[key(history)]
             assert isinstance(encoder, SideEncoder)
             k = encoder(self.arena, ids)  # [L, D]
-            columns = self.schema.history_columns(history)
+            columns = [column for column in self.schema.history_columns(history) if column in every]
             chosen = slice(None) if columns == every else columns
             q = encoder.joined(embedded[:, chosen], ads[:, chosen]).T  # [D, N]
             x = x + (weight @ k.T) @ attention(q, k, ids[:, 0] != PADDING)

@@ -5,13 +5,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from export.column_attention import ColumnAttention, padded
 from export.din_graph import DinServing
 from export.stored_arena import stored
 from models.data.batches import Batch
+from models.networks.attention import ActivationUnit, Pooling
 from models.networks.din import Din
+from models.networks.layers import key
 from models.networks.network import Network
 
 Feeds = dict[str, Tensor]
+
+
+class ColumnPooling(nn.Module):
+    """An activation unit over the behaviours of one request, padding included: DIN's, in the order of
+    export/column_attention.py."""
+
+    def __init__(self, unit: ActivationUnit, longest: int) -> None:
+        super().__init__()
+        self.attention = ColumnAttention(unit, longest)
+
+    def forward(self, q: Tensor, k: Tensor, filled: Tensor, _: Tensor) -> Tensor:
+        """Pooling's: q [N, D], k [1, L, D], filled bool[1, L] -> [N, D]."""
+        rows = padded(k.squeeze(0), self.attention.blocks)
+        real = padded(filled.squeeze(0).unsqueeze(1).float(), self.attention.blocks).squeeze(1) > 0
+        pooled: Tensor = rows.T @ self.attention(q.T, rows, real)
+        return pooled.T
 
 
 class RequestGraph(nn.Module):
@@ -20,6 +39,10 @@ class RequestGraph(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = stored(network)
+        longest = {key(history): history.max_length for history in network.schema.histories}
+        pools = {path: each for path, each in self.network.named_modules() if isinstance(each, Pooling)}
+        for path, each in pools.items():
+            self.network.set_submodule(path, ColumnPooling(each.unit, longest[path.rpartition(".")[2]]))
 
     def forward(self, feeds: Feeds) -> Tensor:
         """Logits [N]; inputs as in bundle/golden.py, `ads` int64[N, A] and `ad_numbers` float32[N, Na]. All candidates

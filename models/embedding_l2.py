@@ -12,7 +12,7 @@ from torch import Tensor
 from bundle.schema import PADDING
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
-from models.networks.layers import key
+from models.networks.layers import SideEncoder, key
 from models.networks.network import Network
 
 
@@ -40,10 +40,10 @@ class EmbeddingL2:
         rows = [
             arena.rows(batch.user, network.user.offsets),
             arena.rows(batch.context, network.context.offsets),
-            arena.rows(batch.ads, network.ad.offsets),
+            arena.rows(network.ad.embedded(batch.ads), network.ad.offsets),
         ]
         for history in network.schema.histories:
-            offsets = network.behaviours[key(history)].offsets
-            assert isinstance(offsets, Tensor)
-            rows.append(arena.rows(batch.histories[history.name], offsets))
+            encoder = network.behaviours[key(history)]
+            assert isinstance(encoder, SideEncoder)
+            rows.append(arena.rows(encoder.embedded(batch.histories[history.name]), encoder.offsets))
         return rows

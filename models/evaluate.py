@@ -1,5 +1,5 @@
-"""`adrank evaluate`: metrics of a checkpoint, on request for each value of a context field, and with --funnel what the
-stages before the fine-ranker lose."""
+"""`adrank evaluate`: metrics of a checkpoint, on request for each value of a context field or for ads by how often
+training showed them, and with --funnel what the stages before the fine-ranker lose."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from models import breakdown, prerankers
+from models import breakdown, cold_ads, prerankers
 from models.checkpoint import Checkpoint, open_checkpoint, write_json
 from models.config import ConfigError
 from models.data.batches import batches
@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
         help="requests of the split the funnel is measured on (default 200)",
     )
     p.add_argument("--by", metavar="FIELD", help="also for each value of a categorical context field")
+    p.add_argument(
+        "--cold", action="store_true", help="also for ads that training showed never, 1-9, 10-99 and 100 or more times"
+    )
     p.add_argument("--gates", action="store_true", help="also the mean gate of each field, of a COLD")
     p.add_argument("--threads", type=at_least(1), metavar="N", default=2, help="torch threads (default 2)")
     p.add_argument("--json", type=file_to_write, metavar="FILE", help="write the metrics as flat JSON")
@@ -83,6 +86,8 @@ def run(options: argparse.Namespace) -> int:
         print(table(metrics, prefix))
         if options.by:
             metrics |= of_values(checkpoint, data, options)
+        if options.cold:
+            metrics |= of_exposure(checkpoint, data, options.split)
         if options.gates:
             metrics |= gates(checkpoint, data, options.split)
         if options.funnel:
@@ -103,6 +108,13 @@ def of_values(checkpoint: Checkpoint, data: PreparedData, options: argparse.Name
     print(breakdown.table(options.by, found))
     start = f"{prefix_of(checkpoint.config)}{options.split}.{options.by}"
     return {f"{start}.{value}.{name}": number for value, of_it in found.items() for name, number in of_it.items()}
+
+
+def of_exposure(checkpoint: Checkpoint, data: PreparedData, split: str) -> dict[str, float]:
+    """--cold: SPLIT.shown.GROUP.auc and so on; printed too."""
+    found = cold_ads.by_exposure(scorer(checkpoint), data, split)
+    print(breakdown.table("shown", found))
+    return {f"{split}.shown.{group}.{name}": number for group, of_it in found.items() for name, number in of_it.items()}
 
 
 def gates(checkpoint: Checkpoint, data: PreparedData, split: str) -> dict[str, float]:

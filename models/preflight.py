@@ -15,7 +15,7 @@ from models.data.batches import batches, count
 from models.data.context_values import require_context_field
 from models.data.description import check_description
 from models.data.prepared import PreparedData
-from models.data.spec import DataError, DatasetSpec, FeatureColumn
+from models.data.spec import CLICK, DataError, DatasetSpec, FeatureColumn
 from models.networks.config import QscoreConfig
 from models.networks.registry import build
 from models.pretraining import machine_before, require_pretraining
@@ -53,7 +53,8 @@ def _field(feature: FeatureColumn) -> FieldSpec:
     if kind is Kind.BUCKETED:
         return FieldSpec(name=name, kind=kind, edges=(0.0,), size=FIRST_KNOWN + 2)
     size = FIRST_KNOWN + OUTLINED_VALUES
-    return FieldSpec(name=name, kind=kind, vocabulary=name, size=size, width=feature.max_values)
+    vector = 1 if feature.vectors else 0  # how wide they are, the files say
+    return FieldSpec(name=name, kind=kind, vocabulary=name, size=size, width=feature.max_values, vector=vector)
 
 
 def require_fields(config: TrainConfig, spec: DatasetSpec, source: str) -> None:
@@ -85,6 +86,7 @@ def _require_only(schema: FeatureSchema, field: str) -> None:
 def require_splits(config: TrainConfig, data: PreparedData) -> None:
     """DataError when training or validation rows are missing, or a split has one class only: it cannot be measured,
     which would otherwise show when all training is done."""
+    named = data.prepared.spec.label if data.label == CLICK else data.label
     for split in ("train", "valid", "test"):
         impressions, clicks = _size(data, split)
         if not impressions:
@@ -97,8 +99,8 @@ def require_splits(config: TrainConfig, data: PreparedData) -> None:
             )
         if not 0 < clicks < impressions:
             raise DataError(
-                f"{data.folder}: split {split!r} has {clicks} clicks in {impressions} impressions (label "
-                f"{data.prepared.spec.label!r}); clicks and non-clicks are needed"
+                f"{data.folder}: split {split!r} has {clicks} of {impressions} impressions with the label "
+                f"{named!r}; some with and some without are needed"
             )
     if config.training.monitor == "gauc" and not _users_with_both(data):
         raise DataError(
@@ -111,7 +113,7 @@ def _size(data: PreparedData, split: str) -> tuple[int, int]:
     """Impressions and clicks of what is read of a split."""
     stored = data.prepared.splits[split]
     if data.only is None and (data.since is None or split != "train"):
-        return stored.impressions, stored.clicks
+        return stored.impressions, stored.clicks if data.label == CLICK else stored.further[data.label]
     impressions = count(data, split)
     if not impressions:
         return 0, 0

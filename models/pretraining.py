@@ -82,6 +82,8 @@ def require_pretraining(network: Network, settings: Pretraining) -> tuple[Histor
             f"known: {known}"
         )
     field = next(each for each in schema.ad.id_fields if each.name == settings.field)
+    if field.vector:
+        raise ConfigError(f"training.pretraining: field {field.name!r} has vectors, not embeddings")
     if field.width != 1:
         raise ConfigError(f"training.pretraining: field {field.name!r} has several values")
     if not network.arena.shared:

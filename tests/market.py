@@ -29,6 +29,7 @@ SPEC = MarketplaceSpec(
     days=5,
     targeted=0.4,
     likes=0.2,
+    images=6,
 )
 PARTS = 3
 QSCORE: dict[str, Any] = {"kind": "qscore"}

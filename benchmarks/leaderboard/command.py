@@ -9,7 +9,7 @@ from benchmarks.leaderboard.entries import find_entries
 from benchmarks.leaderboard.figures import figures
 from benchmarks.leaderboard.page import TITLES, require_marks, section, table, write_section
 from benchmarks.leaderboard.pictures import draw
-from benchmarks.leaderboard.runs import prepare_all, run_all
+from benchmarks.leaderboard.runs import prepare_all, run_all, trainable
 from benchmarks.leaderboard.served import milliseconds
 from benchmarks.report import where
 from models.checkpoint import write_json
@@ -102,6 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     if options.page:
         require_marks(options.page)  # now, not after hours of training
     entries = find_entries(options.dataset, options.configs, options.reference)
+    entries = trainable(entries, options.data, options.reference, _say)
     data = prepare_all(entries, options.data, options.prepared, progress=not options.quiet)
     runs = run_all(entries, data, options.seeds, options.out, _say, progress=not options.quiet)
     with tempfile.TemporaryDirectory() as temporary:

@@ -16,6 +16,7 @@ from models.data.prepared import PreparedData
 from models.evaluate import scorer
 from models.evaluation import Scored, score_split
 from models.labels import labelled, prefix_of
+from models.networks.config import DicmConfig
 from models.preflight import require_fields, require_splits
 from models.train import require_same_run, train_one
 
@@ -35,6 +36,23 @@ class Run:
     scored: Scored
 
 
+def trainable(entries: list[Entry], raw: Path, reference: str, say: Say) -> list[Entry]:
+    """The entries that the data have everything for: DICM reads images, which most data lack. Who is left out is said.
+
+    ConfigError when it is the reference.
+    """
+    kept = []
+    for entry in entries:
+        features = read_dataset(entry.path, entry.config, raw).ad_features
+        if not isinstance(entry.config.model, DicmConfig) or any(feature.vectors for feature in features):
+            kept.append(entry)
+        elif entry.model == reference:
+            raise ConfigError(f"{entry.path}: the reference {reference!r} reads images, {raw} has none")
+        else:
+            say(f"{entry.config.name} is left out: it reads images, {raw} has none")
+    return kept
+
+
 def prepare_all(entries: list[Entry], raw: Path, root: Path, *, progress: bool) -> dict[str, PreparedData]:
     """Model -> its data, prepared if they are not: before anything is trained, so that what is wrong is said at once.
 
@@ -47,7 +65,7 @@ def prepare_all(entries: list[Entry], raw: Path, root: Path, *, progress: bool) 
     for entry in entries:
         found[entry.model] = ensure_prepared(specs[entry.model], raw, root, progress=progress)
         found[entry.model].parts(SPLIT)
-        require_splits(entry.config, found[entry.model])
+        require_splits(entry.config, labelled(entry.config, found[entry.model]))
     return found
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from bundle.schema import FIRST_KNOWN
 from models.data.prepare import prepare, prepared_folder
 from models.data.prepared import SPLITS, PreparedData, open_prepared
 from models.data.spec import DataError, read_spec
@@ -74,6 +75,9 @@ def summary(data: PreparedData) -> str:
             f"  {name:5}  {size.requests:>12,} requests  {size.impressions:>12,} impressions  click rate {rate}"
             + "".join(f"  {label} {of_it / size.impressions:.4f}" for label, of_it in size.further.items() if of_it)
         )
+    for name, missing in data.prepared.without_vector.items():
+        size, width = data.vectors[name].shape
+        lines.append(f"  {name}: vectors of {width} numbers; {missing:,} of {size - FIRST_KNOWN:,} values have none")
     sizes = ", ".join(f"{name} {vocabulary.size:,}" for name, vocabulary in data.vocabularies.items())
     return "\n".join([*lines, f"  ids: {sizes}"])
 

@@ -19,6 +19,7 @@ def check_description(spec: DatasetSpec) -> None:
     _check_labels(spec)
     _check_features(spec)
     _check_histories(spec)
+    _check_vectors(spec)
     _check_targeting(spec)
     _check_split(spec)
 
@@ -57,10 +58,33 @@ def _check_features(spec: DatasetSpec) -> None:
                 raise DataError(
                     f"{spec.name}: {side}: {feature.column!r} is {feature.kind}; filter is for categorical ad features"
                 )
+            if feature.vectors is not None and (
+                side != "ad_features" or feature.kind is not Kind.CATEGORICAL or feature.min_count != 1
+            ):
+                raise DataError(
+                    f"{spec.name}: {side}: {feature.column!r} is {feature.kind} with min_count {feature.min_count}; "
+                    "vectors are for categorical ad features, of which every value is kept"
+                )
             if feature.kind is not Kind.MULTIVALUED and (feature.max_values != 1 or feature.separator is not None):
                 raise DataError(
                     f"{spec.name}: {side}: {feature.column!r} is {feature.kind}; max_values, separator are not for it"
                 )
+
+
+def _check_vectors(spec: DatasetSpec) -> None:
+    """Fields with vectors follow all others: networks find the ids that they embed in the first columns."""
+    kinds = {feature.column: feature for feature in spec.ad_features}
+    with_ids = [feature.column for feature in spec.ad_features if feature.kind is not Kind.NUMBER]
+    places = [("ad_features", with_ids), *((f"history {h.name!r}", list(h.fields)) for h in spec.histories)]
+    for where, names in places:
+        vectors = [kinds[name].vectors is not None for name in names]
+        if vectors != sorted(vectors):
+            raise DataError(f"{spec.name}: {where}: {names[vectors.index(True)]!r} has vectors, so it must stand last")
+        if names and all(vectors):
+            raise DataError(f"{spec.name}: {where}: there is no field with ids but {names}, which have vectors")
+    for history in spec.histories:
+        if not history.of_ads and any(kinds[name].vectors is not None for name in history.fields):
+            raise DataError(f"{spec.name}: history {history.name!r}: vectors are of ads, of_ads cannot be false")
 
 
 def _check_histories(spec: DatasetSpec) -> None:

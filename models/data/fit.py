@@ -28,8 +28,8 @@ class Fitted:
     """The normalised ads in the order of their rows."""
 
 
-def fit(layout: Layout, gathered: Gathered) -> Fitted:
-    """Make the schema and its vocabularies from what one pass gathered."""
+def fit(layout: Layout, gathered: Gathered, vectors: Mapping[str, int] | None = None) -> Fitted:
+    """Make the schema and its vocabularies from what one pass gathered; `vectors`: widths by ad field that has some."""
     spec = layout.spec
     ads = gathered.ads().sort("ad")
     train_users, train_ads = gathered.train_users.total(), gathered.train_ads.total(ads.schema["ad"])
@@ -57,8 +57,14 @@ def fit(layout: Layout, gathered: Gathered) -> Fitted:
             return FieldSpec(name=feature.column, kind=feature.kind, mean=sample.mean, std=sample.std, log=feature.log)
         return _listed(feature, name, vocabularies, gathered.values[column])
 
+    widths = vectors or {}
+
     def ad(feature: FeatureColumn) -> FieldSpec:
         column = f"f:{feature.column}"
+        if feature.column in widths:  # every value of the catalogue: nothing is fitted to them
+            every = ads.select(column, count=pl.lit(1))
+            found = _field(feature, names["ad", feature.column], vocabularies, every, column)
+            return found.model_copy(update={"vector": widths[feature.column]})
         impressions = ads.select("ad", column).join(train_ads.rename({"value": "ad"}), on="ad")
         further = [
             ads.select("ad", column).join(behaviour_ads.rename({"value": "ad"}), on="ad").select(column, "count")

@@ -4,7 +4,8 @@ read      a reader opens the source                                   readers/
 check     every column is where the description says                  layout.py, description.py
 deal      one pass: validate, count, deal out by user                 partition.py, gathering.py, counting.py
 fit       vocabularies, bucket edges, schema, from training only      fit.py, base.py
-write     catalogue; then requests and packed users by partition      catalogue.py, requests.py, records.py
+write     vectors in the order of ids                         vectors.py
+          catalogue; then requests and packed users by partition      catalogue.py, requests.py, records.py
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from models.data.readers.raw import CHUNK_ROWS, Reader
 from models.data.records import RecordWriter
 from models.data.requests import write_requests
 from models.data.spec import DataError, DatasetSpec
+from models.data.vectors import open_vectors, vector_files, write_vectors
 
 FORMAT = 2
 """Part of the fingerprint: to be raised when the same source would be prepared differently."""
@@ -45,7 +47,8 @@ def fingerprint(spec: DatasetSpec, data: Path, base: Base | None = None) -> str:
 
     What was added to descriptions later is left out where it is not given. DataError when a file is missing.
     """
-    stats = [(path.relative_to(data).as_posix(), path.stat()) for path in READERS[spec.source].files(spec, data)]
+    paths = READERS[spec.source].files(spec, data) + vector_files(spec, data)
+    stats = [(path.relative_to(data).as_posix(), path.stat()) for path in paths]
     files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     absent = {name for name in ("targeting", "labels") if not getattr(spec, name)}
     described = spec.model_dump(mode="json", exclude=absent)
@@ -119,16 +122,20 @@ def _build(
     base: Base | None,
 ) -> None:  # fmt: skip
     layout = lay_out(spec, READERS[spec.source].open(spec, data, chunk_rows))
+    vectors = open_vectors(spec, data)
     count = partitions or partitions_for(layout)
     scratch = folder / "scratch"
     for name in ("scratch", "vocabulary", "users", *SPLITS):
         (folder / name).mkdir()
     gathered = partition_log(layout, scratch, count, progress=progress)
-    fitted = fit(layout, gathered)
+    fitted = fit(layout, gathered, {name: source.width for name, source in vectors.items()})
     if base is not None:
         fitted = base.extended(fitted)
     for name, vocabulary in fitted.encoder.vocabularies.items():
         vocabulary.save(folder / "vocabulary" / f"{name}.npy")
+    side = fitted.encoder.schema.ad
+    of_field = {each.name: fitted.encoder.vocabulary_of(each) for each in side.id_fields if each.vector}
+    missing = write_vectors(folder / "vectors", vectors, of_field)
     write_catalogue(folder, spec, fitted)
     numbered = number_users(gathered.users.total())
     sizes = []
@@ -146,6 +153,7 @@ def _build(
         users=len(numbered),
         splits={name: _sum([each[i] for each in sizes]) for i, name in enumerate(SPLITS)},
         fingerprint=identity,
+        without_vector=missing,
     )
     (folder / "schema.json").write_text(prepared.model_dump_json(indent=2) + "\n")
 

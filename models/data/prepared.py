@@ -6,6 +6,7 @@
     filters/               F.codes.npy int32[rows], the id of each ad's raw value in F.values.npy, a Vocabulary
     targeting/             F.codes.npy int32[m], ids in F.values.npy; F.offsets.npy int64[rows + 1]: the ad of row r may
                            be shown for codes[offsets[r]:offsets[r+1]] of context field F, everywhere if it has none
+    vectors/F.npy          float16 or float32[size, width]: the vector of each id of ad field F (models/data/vectors.py)
     users/                 ids.npy, offsets.npy, records.npy: packed records at the end of the log, as in a bundle
     train/ valid/ test/    part-NNNNN.parquet, request-grouped: one row a request
 
@@ -24,7 +25,7 @@ Columns of a part, R requests:
     truth_NAME list<float>                     (only for simulated data)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ from bundle.errors import ContractError
 from bundle.schema import FeatureSchema, Frozen
 from bundle.vocabulary import Vocabulary
 from models.data.spec import CLICK, DataError, DatasetSpec, describe
+
+Vectors = npt.NDArray[np.floating]
 
 SPLITS = ("train", "valid", "test")
 
@@ -61,6 +64,8 @@ class Prepared(Frozen):
     fingerprint: str
     """Hash of the description, the source files' names, sizes and times, and the base: if it differs, data is prepared
     anew."""
+    without_vector: dict[str, int] = Field(default_factory=dict)
+    """Ad field with vectors -> how many of its values have none; theirs is zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class PreparedData:
     prepared: Prepared
     ads: PreparedAds
     vocabularies: dict[str, Vocabulary]
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+    """Ad field -> the fixed vector of each of its ids, memory-mapped."""
     since: int | float | None = None
     """Of the training split, only requests at this time or later are read (`batches.recent` sets it). None: all."""
     only: tuple[int, int] | None = None
@@ -121,9 +128,15 @@ def open_prepared(folder: Path) -> PreparedData:
         index = Vocabulary.load(folder / "ads/ids.npy")
         ads = PreparedAds(index, array("fields").astype(np.int32), array("numbers"), array("bids"))
         vocabularies = {p.stem: Vocabulary.load(p) for p in sorted((folder / "vocabulary").glob("*.npy"))}
+        vectors = {path.stem: _mapped(path) for path in sorted((folder / "vectors").glob("*.npy"))}
     except (OSError, ValueError, EOFError, ContractError) as error:
         raise DataError(f"{folder}: an array cannot be read: {error}") from error
-    return PreparedData(folder, prepared, ads, vocabularies)
+    return PreparedData(folder, prepared, ads, vocabularies, vectors)
+
+
+def _mapped(path: Path) -> Vectors:
+    mapped: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def find_prepared(place: Path, fingerprint: str) -> PreparedData:

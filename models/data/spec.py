@@ -16,6 +16,15 @@ class DataError(Exception):
     """Data or its description cannot be used. The message names the file, the field and the value."""
 
 
+class VectorFiles(Frozen):
+    """Fixed vectors of a column's values, in two .npy files of the data folder."""
+
+    ids: str
+    """Integers or text [n]: values of the column, each once."""
+    vectors: str
+    """float16 or float32 [n, width]: the vector of each."""
+
+
 class FeatureColumn(Frozen):
     """One column that becomes a feature."""
 
@@ -34,6 +43,9 @@ class FeatureColumn(Frozen):
     """Number: take log1p first."""
     filter: bool = False
     """Requests may ask for ads with, or without, values of this field. Categorical ad features only."""
+    vectors: VectorFiles | None = Field(default=None, exclude_if=lambda given: given is None)
+    """Every value of the column has a fixed vector (of an image, say), which networks read in place of an embedding.
+    Categorical ad features only; they stand after the others, in histories too."""
 
 
 class HistoryColumn(Frozen):

@@ -5,6 +5,7 @@ can be drawn for any user and ad at any time.
 
     spec.py      sizes and effects
     world.py     ads and users, as arrays
+    looks.py     styles and images of ads
     truth.py     the true click probability
     likes.py     the true like probability, and likes after clicks
     log.py       rounds of requests, and the clicks drawn in them

@@ -23,22 +23,32 @@ OPTIONS = {
     "candidates": "ads shown in one request",
     "history-length": "behaviours remembered of a user",
     "days": "length of the log in days",
+    "images": "width of the vector of each ad's image, 0 for no images",
     "seed": "equal seeds and sizes give equal files",
+}
+SHARES = {
+    "targeted": "share of the ads that may be shown in some scenes and regions only, up to 0.5",
+    "launched": "share of the ads that are shown from some moment of the log on only, up to 0.5",
+    "likes": "draw likes too, a second label: the probability that an average click is followed by one, up to 0.5",
+}
+EFFECTS = {
+    "appeal": "in the true logit: spread of what is an ad's own, seen from its id and its image only",
+    "style": "in the true logit: gained when behaviours look like the ad; needs images",
 }
 
 
 def main(argv: list[str]) -> int:
     """Run the command; 0 when written, 2 when refused."""
     arguments = parser().parse_args(argv)
-    given = {
-        name: getattr(arguments, name)
-        for name in (option.replace("-", "_") for option in (*OPTIONS, "targeted", "likes"))
-    }
+    names = (option.replace("-", "_") for option in (*OPTIONS, *SHARES))
+    given: dict[str, object] = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    effects = {name: value for name in EFFECTS if (value := getattr(arguments, name)) is not None}
     try:
-        spec = MarketplaceSpec.model_validate({name: value for name, value in given.items() if value is not None})
+        spec = MarketplaceSpec.model_validate(given | ({"effects": effects} if effects else {}))
     except ValidationError as error:
         for each in error.errors():
-            name = "--" + "-".join(map(str, each["loc"])).replace("_", "-") + ": " if each["loc"] else ""
+            place = [str(name).replace("_", "-") for name in each["loc"] if name != "effects"]
+            name = f"--{'-'.join(place)}: " if place else ""
             print(f"adrank marketplace: {name}{each['msg']} (got {each['input']!r:.200})", file=sys.stderr)
         return 2
     started = time.perf_counter()
@@ -97,18 +107,10 @@ def parser() -> argparse.ArgumentParser:
     for option, what in OPTIONS.items():
         value = getattr(defaults, option.replace("-", "_"))
         made.add_argument(f"--{option}", type=int, metavar="N", help=f"{what} (default {value:,})")
-    made.add_argument(
-        "--targeted",
-        type=float,
-        metavar="SHARE",
-        help="share of the ads that may be shown in some scenes and regions only, up to 0.5 (default 0)",
-    )
-    made.add_argument(
-        "--likes",
-        type=float,
-        metavar="SHARE",
-        help="draw likes too, a second label: the probability that an average click is followed by one, up to 0.5 "
-        "(default 0: no likes)",
-    )
+    for share, what in SHARES.items():
+        made.add_argument(f"--{share}", type=float, metavar="SHARE", help=f"{what} (default 0)")
+    for effect, what in EFFECTS.items():
+        value = getattr(defaults.effects, effect)
+        made.add_argument(f"--{effect}", type=float, metavar="X", help=f"{what} (default {value:g})")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures as flat JSON")
     return made

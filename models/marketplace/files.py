@@ -3,7 +3,8 @@
 marketplace.json    the MarketplaceSpec: the whole world can be rebuilt from it
 dataset.yaml        the DatasetSpec
 ads.parquet         ad_id, category, brand, advertiser, price_level, quality, bid; scenes and regions (lists, empty is
-                    everywhere) where some ads are targeted
+                    everywhere) where some ads are targeted; image where there are images
+images/             where there are images: ids.npy, vectors.npy float16, a row an image
 users.parquet       user_id, age_band, gender, city, spending, initial_history (ad ids, oldest first)
 log/NNNNN.parquet   user_id, ad_id, request_id, time_ms, scene, position, click, true_ctr; in order of time; region,
                     where some ads are targeted; like and true_like, where there are likes
@@ -23,11 +24,19 @@ import pyarrow.parquet as pq
 import yaml
 
 from bundle.schema import Kind
-from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, LabelColumn, SplitSpec, TargetingRule
+from models.data.spec import (
+    DatasetSpec,
+    FeatureColumn,
+    HistoryColumn,
+    LabelColumn,
+    SplitSpec,
+    TargetingRule,
+    VectorFiles,
+)
 from models.marketplace.log import DAY_MS, Round, simulate
 from models.marketplace.spec import AGE_BANDS, GENDERS, MarketplaceSpec
 from models.marketplace.truth import Truth
-from models.marketplace.world import World, ad_ids, build_world, user_ids
+from models.marketplace.world import World, ad_ids, build_world, image_ids, user_ids
 
 ROWS_A_FILE = 1_000_000
 ROWS_A_GROUP = 1 << 18
@@ -53,6 +62,8 @@ def dataset_spec(spec: MarketplaceSpec) -> DatasetSpec:
     def categorical(column: str, *, filterable: bool = False) -> FeatureColumn:
         return FeatureColumn(column=column, filter=filterable)
 
+    files = VectorFiles(ids="images/ids.npy", vectors="images/vectors.npy")
+    images = (FeatureColumn(column="image", vectors=files),) if spec.images else ()
     return DatasetSpec(
         name="marketplace",
         source="table",
@@ -75,13 +86,14 @@ def dataset_spec(spec: MarketplaceSpec) -> DatasetSpec:
             categorical("advertiser"),
             categorical("price_level", filterable=True),
             FeatureColumn(column="quality", kind=Kind.NUMBER),
+            *images,
         ),
         histories=(
             HistoryColumn(
                 name="clicks",
                 source="log",
                 column="initial_history",
-                fields=("ad_id", "category", "brand"),
+                fields=("ad_id", "category", "brand", *(feature.column for feature in images)),
                 max_length=spec.history_length,
             ),
         ),
@@ -112,6 +124,10 @@ def write_marketplace(spec: MarketplaceSpec, folder: Path, progress: Callable[[i
         histories = world.first_histories()
         _write_groups(building / "ads.parquet", _ads(world))
         _write_groups(building / "users.parquet", _users(world, histories))
+        if world.looks is not None:
+            (building / "images").mkdir()
+            np.save(building / "images/ids.npy", image_ids(np.arange(spec.ads)))
+            np.save(building / "images/vectors.npy", world.looks.images)
         written = _write_log(Truth(world), histories, building / "log", progress)
         (building / "marketplace.json").write_text(spec.model_dump_json(indent=2) + "\n")
         description = dataset_spec(spec).model_dump(mode="json", exclude_defaults=True)
@@ -190,6 +206,7 @@ def _ads(world: World) -> Iterator[pa.Table]:
                 "quality": ads.quality[rows],
                 "bid": ads.bid[rows],
                 **_targets(world, rows),
+                **({"image": image_ids(rows)} if world.looks is not None else {}),
             }
         )
 

@@ -80,7 +80,7 @@ def simulate(truth: Truth, histories: npt.NDArray[np.int32]) -> Iterator[Round]:
         requests = int(borders[i + 1] - borders[i])
         users = _visitors(world, requests, random)
         scenes = random.integers(0, len(spec.scenes), requests)
-        ads = _shown(world, users, scenes, random)
+        ads = _shown(world, users, scenes, i / rounds, random)
         positions = np.broadcast_to(np.arange(spec.candidates), ads.shape)
         ctr = truth.true_ctr(users, ads, scenes, positions, histories[users])
         clicks = random.random(ctr.shape, dtype=np.float32) < ctr
@@ -105,8 +105,9 @@ def _visitors(world: World, n: int, random: np.random.Generator) -> Int64:
     return np.argpartition(next_visit, n - 1)[:n].astype(np.int64)
 
 
-def _shown(world: World, users: Int64, scenes: Int64, random: np.random.Generator) -> Int64:
-    """The ads shown to each user, [R, k], all different within a row and allowed where they are shown."""
+def _shown(world: World, users: Int64, scenes: Int64, now: float, random: np.random.Generator) -> Int64:
+    """The ads shown to each user when the share `now` of the log is over, [R, k], all different within a row and
+    allowed where they are shown."""
     spec = world.spec
     shape = (len(users), spec.candidates)
     source = random.random(shape)
@@ -124,12 +125,13 @@ def _shown(world: World, users: Int64, scenes: Int64, random: np.random.Generato
         ordered = np.take_along_axis(ads, order, axis=1)
         row, place = np.nonzero(ordered[:, 1:] == ordered[:, :-1])
         column = order[row, place + 1]
-        if world.targets is not None:
-            elsewhere = ~world.eligible(ads, users, scenes)
+        if world.targets is not None or world.launch is not None:
+            elsewhere = ~(world.eligible(ads, users, scenes) & world.present(ads, now))
             elsewhere[row, column] = False
             further = np.nonzero(elsewhere)
             row, column = np.concatenate((row, further[0])), np.concatenate((column, further[1]))
         if not row.size:
             return ads
-        # Ends soon: candidates are at most half of the ads that are for everywhere, which are all, or at least half.
+        # Ends soon: candidates are at most half of the ads that are for everywhere and there from the beginning, which
+        # are all, or at least half, or at least a quarter.
         ads[row, column] = random.integers(0, spec.ads, row.size)

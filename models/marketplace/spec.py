@@ -23,7 +23,7 @@ class Effects(Frozen):
     quality: float = 0.35
     """Of the ad's visible quality number, which is standard normal."""
     appeal: float = Field(default=0.08, ge=0)
-    """Spread of what is the ad's own and only its id tells."""
+    """Spread of what is the ad's own and only its id tells, and its image where there are images."""
     brand: float = Field(default=0.25, ge=0)
     """Spread between brands."""
     category: float = Field(default=0.2, ge=0)
@@ -52,6 +52,8 @@ class Effects(Frozen):
     """The same scale for brands."""
     fatigue: float = Field(default=0.5, ge=0)
     """Lost when the very same ad is in the history."""
+    style: float = Field(default=0.0, ge=0)
+    """Gained when all behaviours have exactly the style of the ad, which images show; lost when the opposite one."""
     half_life: float = Field(default=40.0, gt=0)
     """Behaviours after which an older one counts half."""
     like_by_click: float = Field(default=0.8, ge=0)
@@ -83,6 +85,12 @@ class MarketplaceSpec(Frozen):
     """Share of the ads that may be shown in some scenes and regions only. 0: no ad has any targeting."""
     likes: float = Field(default=0.0, ge=0, le=0.5)
     """Probability of a like after a click whose logit is the bias alone. 0: there are no likes."""
+    launched: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the ads that are shown from some moment of the log on only, evenly spread over its length. 0: none."""
+    images: int = Field(default=0, ge=0, le=4096)
+    """Width of the vector of each ad's image. 0: no images."""
+    image_noise: float = Field(default=1.0, ge=0)
+    """Spread of what an image shows beside the ad's appeal and style, which have about the same in each number."""
     candidates: int = Field(default=10, ge=1, le=100)
     """Ads shown in one request, at positions 0, 1, …"""
     interests: int = Field(default=4, ge=1, le=20)
@@ -128,6 +136,13 @@ class MarketplaceSpec(Frozen):
                 f"candidates must be at most a quarter of ads when some are targeted, they are {self.candidates} and "
                 f"{self.ads}"
             )
+        if self.launched and 8 * self.candidates > self.ads:
+            raise ValueError(
+                f"candidates must be at most an eighth of ads when some are launched later, they are {self.candidates} "
+                f"and {self.ads}"
+            )
+        if self.effects.style and not self.images:
+            raise ValueError(f"effects.style is {self.effects.style}, but there are no images that would show it")
         if self.targeted and len(self.scenes) > 16:
             raise ValueError(f"there may be at most 16 scenes when some ads are targeted, there are {len(self.scenes)}")
         if self.requests > self.days * 86_400_000:

@@ -8,6 +8,7 @@ scene and the position. With recency weights r = 2 ** (-age / half_life), age 0 
           + interest · (1 − exp(−Σ r · [same category] / interest_scale))
           + loyalty  · (1 − exp(−Σ r · [same brand]    / loyalty_scale))
           − fatigue  · [same ad in the history]
+          + style    · Σ r · ⟨style[ad], style[behaviour]⟩ / Σ r                         (where ads have images)
 
 where B, C, A, G, S, SC and city are tables of centred normal numbers with the spreads that `Effects` names. No model
 can rank the simulated clicks better than this probability does: its AUC is the best possible one.
@@ -101,6 +102,8 @@ class Truth:
         same = np.any(ads[:, :, None] == histories[:, None, :], axis=2)
         gained = _saturate(in_category, effects.interest, effects.interest_scale)
         gained += _saturate(in_brand, effects.loyalty, effects.loyalty_scale)
+        if self.world.looks is not None and effects.style:
+            gained += np.float32(effects.style) * _alike(self.world.looks.style, ads, past, recency)
         return np.asarray(gained - np.float32(effects.fatigue) * same, dtype=np.float32)
 
     def _check(self, users: Rows, ads: Rows, scenes: Rows, positions: Rows, histories: npt.NDArray[np.integer]) -> None:
@@ -140,6 +143,13 @@ def _weigh(of_ads: npt.NDArray[np.integer], of_history: npt.NDArray[np.integer],
     """Summed weight of the behaviours that share the ad's value: [n, k], [n, L], [n, L] -> [n, k]."""
     equal = (of_ads[:, :, None] == of_history[:, None, :]).astype(np.float32)
     return np.asarray((equal @ weight[:, :, None])[:, :, 0], dtype=np.float32)
+
+
+def _alike(style: Float32, ads: Rows, history: Rows, weight: Float32) -> Float32:
+    """Mean cosine of the ad's style and those of the behaviours, 0 without any: [n, k], [n, L], [n, L] -> [n, k]."""
+    total = np.maximum(weight.sum(axis=1, keepdims=True), np.float32(1e-9))
+    liked = (weight[:, None, :] @ style[history])[:, 0] / total  # [n, STYLES]
+    return np.asarray((style[ads] @ liked[:, :, None])[:, :, 0], dtype=np.float32)
 
 
 def _saturate(x: Float32, height: float, scale: float) -> Float32:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.marketplace.looks import Looks, build_looks
 from models.marketplace.spec import AGE_BANDS, GENDERS, LEVELS, MarketplaceSpec
 
 Float32 = npt.NDArray[np.float32]
@@ -20,6 +21,7 @@ Rows = npt.NDArray[np.integer]
 PRIME = 1_000_000_007
 AD_FACTOR = 654_188_429
 USER_FACTOR = 362_437_069
+IMAGE_FACTOR = 521_288_629
 USERS_AT_ONCE = 1 << 16
 """Users whose first histories are drawn together: bounds the temporary arrays to some 50 MB."""
 
@@ -85,6 +87,11 @@ class World:
     users: Users
     targets: Targets | None
     """None: every ad may be shown everywhere."""
+    launch: Float32 | None
+    """[ads]: which share of the log is over when an ad is first shown, 0 for those that were there before. None: all
+    were."""
+    looks: Looks | None
+    """None: there are no images."""
 
     def regions(self, users: Rows) -> Int64:
         """The region of each user."""
@@ -98,6 +105,10 @@ class World:
         if scenes is not None:
             fits &= self.targets.scenes[ads] >> scenes[:, None] & 1
         return fits.astype(np.bool_)
+
+    def present(self, ads: Rows, now: float) -> npt.NDArray[np.bool_]:
+        """Whether each ad is there when the share `now` of the log is over, in the shape of ads."""
+        return np.ones(ads.shape, dtype=np.bool_) if self.launch is None else self.launch[ads] <= now
 
     def draw_by_interest(self, users: Rows, k: int, random: np.random.Generator) -> Int64:
         """k ads for each user drawn by interests, repeats allowed: users [n] -> ads [n, k]."""
@@ -135,7 +146,8 @@ class World:
                 self.draw_by_interest(users, spec.history_length, random),
                 self.draw_popular(shape, random),
             )
-            while not (fits := self.eligible(ads, users, None)).all():  # at least half of the ads are for everywhere
+            # At least half of the ads are for everywhere, and at least half of all were there before.
+            while not (fits := self.eligible(ads, users, None) & self.present(ads, 0.0)).all():
                 ads[~fits] = self.draw_popular((int((~fits).sum()),), random)
             age = np.arange(spec.history_length, 0, -1)
             histories[users] = np.where(age <= length[:, None], ads, -1)
@@ -143,7 +155,8 @@ class World:
 
 
 def build_world(spec: MarketplaceSpec) -> World:
-    """All ads and users of a marketplace; 10^7 ads take about 0.3 GB, 10^6 users 0.06 GB."""
+    """All ads and users of a marketplace; 10^7 ads take about 0.3 GB, 10^6 users 0.06 GB; images of width V
+    another 2·V + 16 bytes an ad."""
     random = _stream(spec, 0)
     # One brand for each category, the others by the category's weight.
     weight = _shares(spec.categories, spec.zipf, random)
@@ -151,13 +164,16 @@ def build_world(spec: MarketplaceSpec) -> World:
     per_category = 1 + np.bincount(extra, minlength=spec.categories)
     category_start = np.concatenate(([0], np.cumsum(per_category)))
     brand_reach = np.concatenate(([0.0], np.cumsum(_shares(spec.brands, spec.zipf, random))))
+    ads = _build_ads(spec, np.repeat(np.arange(spec.categories), per_category), brand_reach, _stream(spec, 1))
     return World(
         spec=spec,
         category_start=category_start,
         brand_reach=brand_reach / brand_reach[-1],
-        ads=_build_ads(spec, np.repeat(np.arange(spec.categories), per_category), brand_reach, _stream(spec, 1)),
+        ads=ads,
         users=_build_users(spec, weight, category_start, _stream(spec, 2)),
         targets=_build_targets(spec, _stream(spec, 6)) if spec.targeted else None,
+        launch=_build_launches(spec, _stream(spec, 7)) if spec.launched else None,
+        looks=build_looks(spec, ads.appeal) if spec.images else None,
     )
 
 
@@ -197,6 +213,11 @@ def _build_targets(spec: MarketplaceSpec, random: np.random.Generator) -> Target
     return Targets(some(len(spec.scenes), targeted & (kind != 1)), some(len(spec.regions), targeted & (kind != 0)))
 
 
+def _build_launches(spec: MarketplaceSpec, random: np.random.Generator) -> Float32:
+    later = random.permutation(spec.ads) < int(spec.launched * spec.ads)
+    return np.where(later, 1.0 - random.random(spec.ads), 0.0).astype(np.float32)
+
+
 def _build_users(
     spec: MarketplaceSpec, weight: npt.NDArray[np.float64], category_start: Int64, random: np.random.Generator
 ) -> Users:
@@ -232,6 +253,11 @@ def ad_ids(rows: Rows) -> Int64:
 def ad_rows(ids: npt.NDArray[np.integer]) -> Int64:
     """Rows of external ad ids; an id that stands for no ad gives a row beyond the last."""
     return _unscramble(ids, AD_FACTOR)
+
+
+def image_ids(rows: Rows) -> Int64:
+    """External ids of the images of ad rows."""
+    return _scramble(rows, IMAGE_FACTOR)
 
 
 def user_ids(rows: Rows) -> Int64:

@@ -11,5 +11,6 @@ wide_deep.py fnn.py pnn.py deepfm.py  fine-rankers over products of fields
 dssm.py         two towers compared by their cosine
 cold.py         a small network to pre-rank by
 mtl.py          a network a scene;  related.py  a second label beside the asked one
+dicm.py         fixed vectors of images, reduced and attended to
 config.py       what can be set of each;  registry.py  configuration -> network;  cost.py  multiply-adds a candidate
 """

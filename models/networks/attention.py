@@ -59,6 +59,22 @@ class ActivationUnit(nn.Module):
         return F.embedding_bag(behaviour, k, starts, mode="sum", per_sample_weights=weights)
 
 
+class Pooling(nn.Module):
+    """An activation unit over behaviours that come with padding."""
+
+    def __init__(self, unit: ActivationUnit) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def forward(self, q: Tensor, k: Tensor, filled: Tensor, request: Tensor) -> Tensor:
+        """The interest vector of each candidate, [M, D].
+
+        q [M, D] candidates, k [B, L, D] behaviours, filled bool[B, L] (False where padding), request int64[M].
+        """
+        pooled: Tensor = self.unit(q, k[filled], filled.sum(1), request)
+        return pooled
+
+
 def _softmax(scores: Tensor, candidate: Tensor, place: Tensor, candidates: int) -> Tensor:
     """Scores [P] -> weights [P], of each candidate 1 together."""
     longest = int(place.max()) + 1 if len(place) else 1

@@ -39,7 +39,7 @@ class Cold(Network):
         super().__init__(schema, config.embedding, config.embedding_std)
         self.config = config
         d = self.arena.dimension
-        histories = [(h.name, len(h.fields) * d) for h in schema.histories]
+        histories = [(h.name, len(schema.embedded_of(h)) * d) for h in schema.histories]
         once = [*fields_of("user", schema.user, d), *fields_of("context", schema.context, d)]
         once += [(f"history.{name}", width) for name, width in histories]
         each = fields_of("ad", schema.ad, d) + [(f"cross.{name}", width) for name, width in histories]
@@ -100,7 +100,7 @@ class Cold(Network):
 
 def fields_of(prefix: str, side: Side, dimension: int) -> Fields:
     """The fields of a side as SideEncoder lines them up: ids, then plain numbers."""
-    ids = [(f"{prefix}.{field.name}", dimension) for field in side.id_fields]
+    ids = [(f"{prefix}.{field.name}", dimension) for field in side.embedded_fields]
     return ids + [(f"{prefix}.{field.name}", 1) for field in side.number_fields]
 
 

@@ -227,6 +227,23 @@ class MtlConfig(EmbeddedConfig):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
+class DicmConfig(DeepConfig):
+    """Deep image CTR model: the fixed vectors of the ad's and the behaviours' images, reduced and attended to."""
+
+    kind: Literal["dicm"]
+    vectors: str | None = None
+    """Ad field whose vectors are read. None: the only one that has some."""
+    reduction: tuple[PositiveInt, ...] = Field(default=(32, 12), min_length=1)
+    """Layers that reduce a vector; the last is the dimension that is left."""
+    queries: Literal["both", "image"] = "both"
+    """What asks the behaviours' images. both: the ad's image and the ad's fields, each with weights of its own."""
+    attention: Literal["sum", "softmax"] = "softmax"
+    """As DIN's."""
+    attention_hidden: tuple[PositiveInt, PositiveInt] = (16, 8)
+    """Layers of each activation unit."""
+    attention_activation: Activation = "dice"
+
+
 NetworkConfig = (
     LrConfig
     | MlrConfig
@@ -241,5 +258,6 @@ NetworkConfig = (
     | DssmConfig
     | ColdConfig
     | MtlConfig
+    | DicmConfig
 )
 ModelConfig = Annotated[QscoreConfig | NetworkConfig, Field(discriminator="kind")]

@@ -25,7 +25,7 @@ class Din(Network):
         self.attention = nn.ModuleDict(
             {
                 key(h): ActivationUnit(
-                    len(h.fields) * config.embedding,
+                    len(schema.embedded_of(h)) * config.embedding,
                     config.attention_hidden,
                     config.attention_activation,
                     config.attention,

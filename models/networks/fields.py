@@ -36,8 +36,8 @@ class FieldVectors(nn.Module):
             }
         )
         self.of_one_request = len(schema.user.fields) + len(schema.context.fields)
-        self.of_one_request += sum(len(h.fields) for h in schema.histories)
-        self.of_one_ad = len(schema.ad.fields)
+        self.of_one_request += sum(len(schema.embedded_of(h)) for h in schema.histories)
+        self.of_one_ad = len(schema.ad.embedded_fields) + len(schema.ad.number_fields)
 
     def of_request(
         self,
@@ -58,7 +58,7 @@ class FieldVectors(nn.Module):
             filled = (ids[..., 0] != PADDING).unsqueeze(-1)  # [B, L, 1]
             behaviours = self.behaviours[key(history)](arena, ids)  # [B, L, fields · d]
             mean = (behaviours * filled).sum(1) / filled.sum(1).clamp(min=1)
-            parts.append(mean.unflatten(-1, (len(history.fields), self.dimension)))
+            parts.append(mean.unflatten(-1, (len(self.schema.embedded_of(history)), self.dimension)))
         return torch.cat(parts, dim=-2)
 
     def of_ads(self, arena: Arena, ads: Tensor, ad_numbers: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class FieldVectors(nn.Module):
 
     def _side(self, arena: Arena, name: str, side: Side, ids: Tensor, numbers: Tensor) -> Tensor:
         """[..., fields, d]: those with ids first, then numbers."""
-        vectors: Tensor = self.sides[name](arena, ids).unflatten(-1, (len(side.id_fields), self.dimension))
+        vectors: Tensor = self.sides[name](arena, ids).unflatten(-1, (len(side.embedded_fields), self.dimension))
         if name not in self.numbers:
             return vectors
         return torch.cat([vectors, numbers.unsqueeze(-1) * self.numbers[name]], dim=-2)

@@ -115,12 +115,11 @@ class _Rows(torch.autograd.Function):
 
 
 def places(schema: FeatureSchema) -> Iterator[tuple[str, FieldSpec]]:
-    """Every id field with each place where it stands: user, context, ad, and the histories by their `key`."""
+    """Every embedded field with each place where it stands: user, context, ad, and the histories by their `key`."""
     for place, side in (("user", schema.user), ("context", schema.context), ("ad", schema.ad)):
-        yield from ((place, field) for field in side.id_fields)
-    fields = {field.name: field for field in schema.ad.id_fields}
+        yield from ((place, field) for field in side.embedded_fields)
     for history in schema.histories:
-        yield from ((key(history), fields[name]) for name in history.fields)
+        yield from ((key(history), field) for field in schema.embedded_of(history))
 
 
 def key(history: HistorySpec) -> str:
@@ -137,14 +136,15 @@ class SideEncoder(nn.Module):
     """The fields of one side as one vector: embeddings, multi-valued ones averaged, then numbers.
 
     `only`: the fields of a behaviour, in the order in which its ids stand (FeatureSchema.history_columns); no numbers.
+    Fields with vectors, whose columns are the last, have no part in it.
     """
 
     offsets: Tensor
 
     def __init__(self, arena: Arena, side: Side, only: tuple[str, ...] | None = None, place: str = "") -> None:
         super().__init__()
-        by_name = {field.name: field for field in side.id_fields}
-        fields = list(side.id_fields) if only is None else [by_name[name] for name in only]
+        by_name = {field.name: field for field in side.embedded_fields}
+        fields = list(by_name.values()) if only is None else [by_name[name] for name in only if name in by_name]
         self.widths = [field.width for field in fields]
         self.tables = tuple(arena.table(place, field) for field in fields for _ in range(field.width))
         self.numbers = side.number_columns if only is None else 0
@@ -153,14 +153,21 @@ class SideEncoder(nn.Module):
 
     def forward(self, arena: Arena, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
         """[..., dimension] of ids [..., columns] and numbers [..., number columns]."""
+        ids = self.embedded(ids)
         return self.joined(arena(ids, self.offsets, self.tables), ids, numbers)
 
     def asked(self, ids: Tensor) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """What Arena.together is asked for this side's ids [..., columns]."""
-        return ids, self.offsets, self.tables
+        return self.embedded(ids), self.offsets, self.tables
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """The columns that have embeddings, of ids [..., columns]."""
+        columns = sum(self.widths)
+        return ids if ids.shape[-1] == columns else ids[..., :columns]
 
     def joined(self, embedded: Tensor, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """The same of embeddings [..., columns, d] that were looked up already."""
+        """The same of embeddings [..., columns, d] that were looked up already, and of their ids."""
+        ids = self.embedded(ids)
         if any(width > 1 for width in self.widths):
             pieces = []
             for width, values, id_group in zip(

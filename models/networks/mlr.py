@@ -64,7 +64,7 @@ class Mlr(LinearNetwork):
         """Set to zero what the prior forbids: the gate's weights of the ad, the experts' of everything else."""
         with torch.no_grad():
             of_ads = torch.zeros(len(self.arena.weight), 1, dtype=torch.bool)
-            for field in schema.ad.id_fields:
+            for field in schema.ad.embedded_fields:
                 first = self.arena.starts[self.arena.table("ad", field)] + 1
                 of_ads[first : first + field.size - 1] = True
             gates = torch.arange(2 * self.pieces) < self.pieces

@@ -43,7 +43,7 @@ class Sides(nn.Module):
     @property
     def history_width(self) -> int:
         """Of all histories' behaviours together."""
-        return sum(len(h.fields) for h in self.schema.histories) * self.arena.dimension
+        return sum(len(self.schema.embedded_of(h)) for h in self.schema.histories) * self.arena.dimension
 
     def of_request(self, batch: Batch) -> Tensor:
         """Fields of user and context, [B, request_width]."""

@@ -11,6 +11,7 @@ from models.networks.cold import Cold
 from models.networks.config import (
     ColdConfig,
     DeepFmConfig,
+    DicmConfig,
     DinConfig,
     DqmConfig,
     DssmConfig,
@@ -27,6 +28,7 @@ from models.networks.config import (
     WideDeepConfig,
 )
 from models.networks.deepfm import DeepFm
+from models.networks.dicm import Dicm
 from models.networks.din import Din
 from models.networks.dqm import Dqm
 from models.networks.dssm import Dssm
@@ -55,6 +57,7 @@ NETWORKS: dict[type[NetworkConfig], Callable[[Any, FeatureSchema], Network]] = {
     DssmConfig: Dssm,
     ColdConfig: Cold,
     MtlConfig: mtl,
+    DicmConfig: Dicm,
 }
 
 

@@ -83,3 +83,46 @@ def test_a_history_with_a_field_twice_is_refused() -> None:
 def test_history_names_are_plain(name: str) -> None:
     with pytest.raises(ValidationError, match="should match pattern"):
         HistorySpec(name=name, fields=("age",), max_length=10)
+
+
+IMAGE = FieldSpec(name="image", kind=Kind.CATEGORICAL, vocabulary="image", size=9, vector=4)
+
+
+def test_fields_with_vectors_are_encoded_and_not_embedded() -> None:
+    history = HistorySpec(name="clicks", fields=("tags", "image"), max_length=10)
+    schema = FeatureSchema(
+        user_key="u", ad_key="a", ad=Side(fields=(CATEGORY, TAGS, PRICE, IMAGE)), histories=(history,)
+    )
+    assert [field.name for field in schema.ad.id_fields] == ["category", "tags", "image"]
+    assert [field.name for field in schema.ad.embedded_fields] == ["category", "tags"]
+    assert [field.name for field in schema.embedded_of(history)] == ["tags"]
+    assert schema.history_columns(history)[-1] == schema.ad.columns_of("image").start
+    assert FeatureSchema.model_validate_json(schema.model_dump_json()) == schema
+
+
+def test_fields_without_vectors_do_not_mention_them() -> None:
+    """Manifests and fingerprints of data without any are what they were."""
+    assert "vector" not in CATEGORY.model_dump()
+    assert IMAGE.model_dump()["vector"] == 4
+
+
+@pytest.mark.parametrize(
+    ("user", "ad", "fields", "message"),
+    [
+        ((), (IMAGE, CATEGORY), ("category",), "the ad: field 'image' has vectors and stands before 'category'"),
+        ((), (CATEGORY, IMAGE), ("image", "category"), "history 'clicks': field 'image' has vectors and stands before"),
+        ((), (CATEGORY, IMAGE), ("image",), "history 'clicks' has no field but those with vectors"),
+        ((IMAGE,), (CATEGORY,), ("category",), r"only ad fields may: \['image'\]"),
+    ],
+)
+def test_vectors_stand_last_and_only_with_ads(
+    user: tuple[FieldSpec, ...], ad: tuple[FieldSpec, ...], fields: tuple[str, ...], message: str
+) -> None:
+    history = HistorySpec(name="clicks", fields=fields, max_length=10)
+    with pytest.raises(ValidationError, match=message):
+        FeatureSchema(user_key="u", ad_key="a", user=Side(fields=user), ad=Side(fields=ad), histories=(history,))
+
+
+def test_only_categorical_fields_have_vectors() -> None:
+    with pytest.raises(ValidationError, match="field 'f' is multivalued and has vectors, only categorical fields may"):
+        FieldSpec(name="f", kind=Kind.MULTIVALUED, vocabulary="f", size=4, width=2, vector=3)

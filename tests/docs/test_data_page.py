@@ -15,7 +15,15 @@ from models.data.command import main
 from models.data.prepare import READERS
 from models.data.readers import files
 from models.data.readers.raw import CHUNK_ROWS
-from models.data.spec import DatasetSpec, FeatureColumn, HistoryColumn, LabelColumn, SplitSpec, TargetingRule
+from models.data.spec import (
+    DatasetSpec,
+    FeatureColumn,
+    HistoryColumn,
+    LabelColumn,
+    SplitSpec,
+    TargetingRule,
+    VectorFiles,
+)
 from models.marketplace import likes, truth
 from tests.docs import keys
 from tests.docs.pages import blocks, codes, commands, read, table
@@ -23,7 +31,10 @@ from tests.docs.pages import blocks, codes, commands, read, table
 PAGE = read("docs/data.md")
 
 
-@pytest.mark.parametrize("model", [DatasetSpec, LabelColumn, FeatureColumn, HistoryColumn, TargetingRule, SplitSpec])
+CONFIGS = [DatasetSpec, LabelColumn, FeatureColumn, VectorFiles, HistoryColumn, TargetingRule, SplitSpec]
+
+
+@pytest.mark.parametrize("model", CONFIGS)
 def test_keys_are_those_of_the_description(model: type[BaseModel]) -> None:
     keys.check(PAGE, model)
 

@@ -52,7 +52,7 @@ def trained(attention: str, activation: str, seed: int = 0, hidden: tuple[int, i
 def request(length: int, real: int, candidates: int, seed: int) -> Batch:
     """One request with `real` behaviours padded to `length`."""
     random = np.random.default_rng(seed)
-    history = random_ads(length, random)[:, :4]
+    history = random_ads(length, random)[:, [0, 1, 2, 3, 5]]
     history[real:] = 0
     batch = random_batch(1, candidates, 1, seed)
     ads = torch.from_numpy(random_ads(candidates, random))

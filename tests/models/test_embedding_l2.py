@@ -32,10 +32,9 @@ def network(market: Market) -> Din:
 
 
 def pairs(side: Side, ids: list[int]) -> list[Pair]:
-    """What one encoded row names, padding left out."""
-    return [
-        (table_of(field), ids[c]) for field, place in side.slices() for c in range(place.start, place.stop) if ids[c]
-    ]
+    """What one encoded row names and embeds, padding left out."""
+    embedded = [(field, place) for field, place in side.slices() if not field.vector]
+    return [(table_of(field), ids[c]) for field, place in embedded for c in range(place.start, place.stop) if ids[c]]
 
 
 def behaviour(data: PreparedData, history: HistorySpec, row: int) -> list[Pair]:

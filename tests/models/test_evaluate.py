@@ -179,3 +179,15 @@ def train_gwen(market: Market, folder: Path) -> Path:
     config = make_config("tiny-gwen", {"kind": "gwen", "embedding": 4, "hidden": [8]}, epochs=1)
     train_one(config, market.data, folder, seed=1, progress=False)
     return folder
+
+
+def test_ads_by_how_often_training_showed_them(
+    market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(trained.finerank, market, tmp_path / "m.json", "--cold") == 0
+    figures = json.loads((tmp_path / "m.json").read_text())
+    sizes = {name: value for name, value in figures.items() if name.startswith("test.shown.") and "impr" in name}
+    assert sum(sizes.values()) == figures["test.impressions"]
+    shown = capsys.readouterr().out
+    assert f"{sizes['test.shown.10-99.impressions']:,.0f}" in shown
+    assert f"{figures['test.shown.10-99.auc']:.4f}" in shown

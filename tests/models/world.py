@@ -6,7 +6,7 @@ import torch
 from bundle.schema import FeatureSchema, FieldSpec, HistorySpec, Kind, Side
 from models.data.batches import Batch
 
-USERS, TABS, ADS, TAGS = 20, 5, 50, 9
+USERS, TABS, ADS, TAGS, IMAGES = 20, 5, 50, 9, 30
 
 
 def categorical(name: str, size: int) -> FieldSpec:
@@ -24,24 +24,26 @@ SCHEMA = FeatureSchema(
             FieldSpec(name="tags", kind=Kind.MULTIVALUED, vocabulary="tags", size=TAGS, width=3),
             FieldSpec(name="price", kind=Kind.BUCKETED, size=4, edges=(1.0,)),
             FieldSpec(name="length", kind=Kind.NUMBER),
+            FieldSpec(name="image", kind=Kind.CATEGORICAL, vocabulary="image", size=IMAGES, vector=6),
         )
     ),
-    histories=(HistorySpec(name="clicks", fields=("ad", "tags"), max_length=50),),
+    histories=(HistorySpec(name="clicks", fields=("ad", "tags", "image"), max_length=50),),
 )
 
 
 def random_ads(count: int, random: np.random.Generator) -> np.ndarray:
-    """Encoded ads [count, 5]: ad, three tags (padded at the end), price."""
+    """Encoded ads [count, 6]: ad, three tags (padded at the end), price, image."""
     tags = random.integers(1, TAGS, (count, 3))
     tags[np.arange(3) >= random.integers(1, 4, count)[:, None]] = 0
-    return np.column_stack([random.integers(1, ADS, count), tags, random.integers(1, 4, count)])
+    images = random.integers(1, IMAGES, count)
+    return np.column_stack([random.integers(1, ADS, count), tags, random.integers(1, 4, count), images])
 
 
 def random_batch(requests: int, candidates: int, length: int, seed: int = 0) -> Batch:
     """`requests` requests of `candidates` each; histories of random length up to `length`, the first one empty."""
     random = np.random.default_rng(seed)
     total = requests * candidates
-    history = random_ads(requests * length, random)[:, :4].reshape(requests, length, 4)
+    history = random_ads(requests * length, random)[:, [0, 1, 2, 3, 5]].reshape(requests, length, 5)
     lengths = random.integers(0, length + 1, requests)
     lengths[0] = 0
     history[np.arange(length) >= lengths[:, None]] = 0
@@ -61,6 +63,13 @@ def random_batch(requests: int, candidates: int, length: int, seed: int = 0) -> 
         truth=None,
         further={"like": torch.from_numpy((random.random(total) < 0.2).astype(np.float32))},
     )
+
+
+def image_vectors(seed: int = 7) -> np.ndarray:
+    """The vectors of the schema's images, float16[IMAGES, 6]; those of padding and unknown are zeros."""
+    vectors = np.random.default_rng(seed).normal(size=(IMAGES, 6)).astype(np.float16)
+    vectors[:2] = 0
+    return vectors
 
 
 def shake(network: torch.nn.Module, seed: int = 0) -> None:

@@ -6,7 +6,10 @@ import pytest
 import yaml
 
 from benchmarks.leaderboard.entries import CONFIGS, find_entries
+from benchmarks.leaderboard.runs import trainable
 from models.config import ConfigError
+from models.marketplace.files import write_marketplace
+from models.marketplace.spec import MarketplaceSpec
 from tests.market import DIN, make_config
 
 
@@ -47,3 +50,21 @@ def test_names_must_tell_models_of_the_data_set_apart(tmp_path: Path) -> None:
     other = config(tmp_path, "other-din")
     with pytest.raises(ConfigError, match=f"{other}: the name 'other-din' does not begin with some-"):
         find_entries("some", everything, "din")
+
+
+def test_a_dicm_is_left_out_where_there_are_no_images(tmp_path: Path) -> None:
+    sizes = {"ads": 100, "users": 20, "impressions": 200, "brands": 20}
+    for images in (0, 4):
+        write_marketplace(MarketplaceSpec(images=images, **sizes), tmp_path / f"images-{images}", lambda _: None)
+    entries = find_entries("marketplace", None, "din")
+    said: list[str] = []
+    kept = trainable(entries, tmp_path / "images-0", "din", said.append)
+    assert [entry.model for entry in kept] == [entry.model for entry in entries if entry.model != "dicm"]
+    assert said == [f"marketplace-dicm is left out: it reads images, {tmp_path / 'images-0'} has none"]
+    assert trainable(entries, tmp_path / "images-4", "dicm", said.append) == entries
+    with pytest.raises(ConfigError, match="the reference 'dicm' reads images"):
+        trainable(entries, tmp_path / "images-0", "dicm", said.append)
+
+
+def test_kuairand_has_no_images() -> None:
+    assert "dicm" not in {entry.model for entry in find_entries("kuairand", None, "din")}

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.marketplace.command import main
+from models.marketplace.spec import MarketplaceSpec
 
 SMALL = ["--ads", "300", "--users", "200", "--impressions", "4000", "--categories", "4", "--brands", "15"]
 
@@ -34,6 +36,10 @@ def test_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["--users", "99000000"], "--users: Input should be less than or equal to 10000000 (got 99000000)"),
         (["--history-length", "0"], "--history-length: Input should be greater than or equal to 1 (got 0)"),
         (["--targeted", "0.9"], "--targeted: Input should be less than or equal to 0.5 (got 0.9)"),
+        (["--launched", "0.6"], "--launched: Input should be less than or equal to 0.5 (got 0.6)"),
+        (["--images", "5000"], "--images: Input should be less than or equal to 4096 (got 5000)"),
+        (["--style", "1"], "effects.style is 1.0, but there are no images that would show it"),
+        (["--appeal", "-1"], "--appeal: Input should be greater than or equal to 0 (got -1"),
         (["--brands", "10"], "categories <= brands <= ads must hold, they are 20, 10, 10000"),
     ],
 )
@@ -69,3 +75,13 @@ def test_help_says_that_it_is_simulated(capsys: pytest.CaptureFixture[str]) -> N
         main(["--help"])
     assert stopped.value.code == 0
     assert "simulated" in capsys.readouterr().out
+
+
+def test_images_and_launches(tmp_path: Path) -> None:
+    options = ["--images", "8", "--launched", "0.4", "--appeal", "0.5", "--style", "2"]
+    assert main(["--out", str(tmp_path / "data"), *SMALL, *options]) == 0
+    spec = MarketplaceSpec.model_validate_json((tmp_path / "data/marketplace.json").read_text())
+    assert (spec.images, spec.launched) == (8, 0.4)
+    assert (spec.effects.appeal, spec.effects.style, spec.effects.brand) == (0.5, 2.0, 0.25)
+    assert np.load(tmp_path / "data/images/vectors.npy").shape == (300, 8)
+    assert len(set(np.load(tmp_path / "data/images/ids.npy").tolist())) == 300

@@ -5,6 +5,7 @@ import torch
 from models.networks.config import (
     ColdConfig,
     DeepFmConfig,
+    DicmConfig,
     DinConfig,
     DqmConfig,
     DssmConfig,
@@ -21,9 +22,10 @@ from models.networks.config import (
     TableConfig,
     WideDeepConfig,
 )
+from models.networks.dicm import Dicm
 from models.networks.network import Network
 from models.networks.registry import build
-from tests.models.world import SCHEMA, shake
+from tests.models.world import SCHEMA, image_vectors, shake
 
 SMALL: dict[str, NetworkConfig] = {
     "dqm": DqmConfig(kind="dqm", embedding=4, dimension=5, hidden=(8,)),
@@ -124,6 +126,18 @@ SMALL: dict[str, NetworkConfig] = {
         activation="prelu",
         related=RelatedTask(label="like", transfer="product"),
     ),
+    "dicm": DicmConfig(
+        kind="dicm",
+        embedding=4,
+        reduction=(5, 3),
+        attention="sum",
+        attention_hidden=(6, 3),
+        hidden=(8, 4),
+        position_bias=True,
+    ),
+    "dicm-image": DicmConfig(
+        kind="dicm", embedding=4, vectors="image", reduction=(3,), queries="image", attention_hidden=(6, 3), hidden=(8,)
+    ),
 }
 
 
@@ -132,4 +146,6 @@ def small(name: str, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     network = build(SMALL[name], SCHEMA)
     shake(network, seed)
+    if isinstance(network, Dicm):
+        network.take(image_vectors())
     return network.eval()

@@ -72,6 +72,6 @@ def test_a_longer_history_costs_more() -> None:
 
 def test_the_request_that_is_counted_has_full_histories() -> None:
     batch = one_request(SCHEMA, 3)
-    assert batch.histories["clicks"].shape == (1, LENGTH, 4)
+    assert batch.histories["clicks"].shape == (1, LENGTH, 5)
     assert (batch.histories["clicks"] > 0).all()
-    assert batch.ads.shape == (3, 5)
+    assert batch.ads.shape == (3, 6)

@@ -30,9 +30,9 @@ def values(batch: Batch, name: str, candidate: int) -> list[int]:
         "context.tab": batch.context[request, :1],
         "ad.ad": batch.ads[candidate, :1],
         "ad.tags": batch.ads[candidate, 1:4],
-        "ad.price": batch.ads[candidate, 4:],
+        "ad.price": batch.ads[candidate, 4:5],
         "clicks.ad": clicks[:, :1],
-        "clicks.tags": clicks[:, 1:],
+        "clicks.tags": clicks[:, 1:4],
     }[name]
     return [value for value in found.flatten().tolist() if value != 0]
 

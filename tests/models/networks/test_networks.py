@@ -75,7 +75,7 @@ def test_every_parameter_learns(name: str) -> None:
     lazy = [name for name, p in network.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
     # softmax does not see a constant added to every score, so its gradient is zero but for rounding; a cascade's
     # statistic is zero until ads are counted (test_cascade.py trains its weight)
-    assert set(lazy) <= {"attention.history_clicks.out.bias", "of_statistic"}
+    assert [name for name in lazy if not name.endswith((".history_clicks.out.bias", "of_statistic"))] == []
 
 
 @pytest.mark.parametrize("name", [name for name, config in SMALL.items() if config.position_bias])
