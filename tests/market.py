@@ -97,7 +97,7 @@ def make_demo(out: Path) -> Demo:
     sizes = ["--ads", "300", "--users", "200", "--impressions", "6000"]
     assert main(["--out", str(out), "--id", "small", *sizes, "--seed", "3", "--threads", "1"]) == 0
     (raw,) = (out / "marketplace").iterdir()
-    (folder,) = (out / "data").iterdir()
+    (folder,) = (path.parent for path in (out / "data").glob("*/schema.json"))
     data = open_prepared(folder)
     checkpoints = {path.name.rpartition("-")[2]: open_checkpoint(path) for path in (out / "checkpoints").iterdir()}
     trained = Trained(data, checkpoints["rocket"], checkpoints["dqm"], checkpoints["qscore"])

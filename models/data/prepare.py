@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from models.data.base import Base
 from models.data.catalogue import write_catalogue
+from models.data.digests import Digests
 from models.data.fit import fit
 from models.data.layout import lay_out
 from models.data.partition import MOST_PARTITIONS, partition_log, partitions_for
@@ -31,7 +32,9 @@ from models.data.requests import write_requests
 from models.data.spec import DataError, DatasetSpec
 from models.data.vectors import open_vectors, vector_files, write_vectors
 
-FORMAT = 2
+DIGESTS = "digests.json"
+"""Beside the prepared data: what is known of source files (models/data/digests.py)."""
+FORMAT = 3
 """Part of the fingerprint: to be raised when the same source would be prepared differently."""
 
 READERS: dict[str, Reader] = {
@@ -42,14 +45,15 @@ READERS: dict[str, Reader] = {
 }
 
 
-def fingerprint(spec: DatasetSpec, data: Path, base: Base | None = None) -> str:
-    """Hash of the description, of the source files' names, sizes and times, and of the base's features.
+def fingerprint(spec: DatasetSpec, data: Path, base: Base | None = None, *, digests: Digests | None = None) -> str:
+    """Hash of the description, of the source files' names and contents, and of the base's features.
 
-    What was added to descriptions later is left out where it is not given. DataError when a file is missing.
+    What was added to descriptions later is left out where it is not given. `digests`: what is known of the files.
+    DataError when a file is missing.
     """
     paths = READERS[spec.source].files(spec, data) + vector_files(spec, data)
-    stats = [(path.relative_to(data).as_posix(), path.stat()) for path in paths]
-    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    names = [path.relative_to(data).as_posix() for path in paths]
+    files = list(zip(names, (digests or Digests()).of(paths), strict=True))
     absent = {name for name in ("targeting", "labels") if not getattr(spec, name)}
     described = spec.model_dump(mode="json", exclude=absent)
     if spec.split.until is None:
@@ -69,12 +73,12 @@ def ensure_prepared(
     out = prepared_folder(spec, data, root, base)
     if (out / "schema.json").exists():
         return open_prepared(out)
-    return prepare(spec, data, out, progress=progress, base=base)
+    return prepare(spec, data, out, progress=progress, base=base, digests=Digests(root / DIGESTS))
 
 
 def prepared_folder(spec: DatasetSpec, data: Path, root: Path, base: Base | None = None) -> Path:
     """Where `ensure_prepared` keeps it."""
-    return root / f"{spec.name}-{fingerprint(spec, data, base)[:12]}"
+    return root / f"{spec.name}-{fingerprint(spec, data, base, digests=Digests(root / DIGESTS))[:12]}"
 
 
 def prepare(
@@ -87,6 +91,7 @@ def prepare(
     force: bool = False,
     chunk_rows: int = CHUNK_ROWS,
     base: Base | None = None,
+    digests: Digests | None = None,
 ) -> PreparedData:
     """Prepare the source in folder `data` as `out`, which appears only when complete.
 
@@ -103,7 +108,7 @@ def prepare(
         raise DataError(f"partitions is {partitions}, from 1 to {MOST_PARTITIONS} are possible")
     if base is not None:
         base.check(spec)
-    identity = fingerprint(spec, data, base)
+    identity = fingerprint(spec, data, base, digests=digests)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:

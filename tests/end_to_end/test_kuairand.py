@@ -53,7 +53,7 @@ class Made:
             assert train.main([str(config), *places, "--threads", "1", "--quiet", "--json", str(report)]) == 0
             self.figures[kind] = json.loads(report.read_text())
             folders[kind] = out / "checkpoints" / f"kuairand-{kind}-seed1"
-        (prepared,) = (out / "data").iterdir()
+        (prepared,) = (path.parent for path in (out / "data").glob("*/schema.json"))
         stage_of = {"finerank": "din", "prerank": "dqm", "qscore": "qscore"}
         stages = [text for stage, kind in stage_of.items() for text in (f"--{stage}", str(folders[kind]))]
         target = ["--prepared", str(prepared), "--out", str(out / "bundles"), "--id", "kuairand"]

@@ -1,5 +1,6 @@
 """The whole preparation over plain tables: what comes out, decoded, equals what a plain loop makes of what went in."""
 
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -363,6 +364,8 @@ def test_prepared_once_and_anew_when_something_changes(tmp_path: Path) -> None:
     write(source, {"log": world(101)["log"]})
     third = ensure_prepared(description(), source, tmp_path / "root", progress=False)
     assert len({first.folder, other.folder, third.folder}) == 3
+    copied = shutil.copytree(source, tmp_path / "copy")  # other times, other place
+    assert ensure_prepared(description(), copied, tmp_path / "root", progress=False).folder == third.folder
     assert third.prepared.fingerprint.startswith(third.folder.name.removeprefix("small-"))
 
 
@@ -375,7 +378,7 @@ def test_an_interrupted_preparation_leaves_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(prepare_module, "write_requests", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(description(), source, tmp_path / "root/out", progress=False)
-    assert list((tmp_path / "root").iterdir()) == []
+    assert [path.name for path in (tmp_path / "root").iterdir()] == []
     with pytest.raises(DataError, match="adrank prepare"):
         open_prepared(tmp_path / "root/out")
 
