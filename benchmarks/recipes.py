@@ -140,7 +140,9 @@ def _compare(report: Report, name: str, runs: dict[str, list[list[Stage]]], data
     for recipe, seeds in runs.items():
         for number in range(len(seeds[0])):
             ours, original = places[recipe, number], places[recipe, 0]
-            rows.append(_row(report, f"{name}.{recipe}.{number}", recipe, number, seeds, drawn, ours, original))
+            row = _row(report, f"{name}.{recipe}.{number}", recipe, number, seeds, drawn, ours, original)
+            if number or not rows:  # the original is the same for all recipes
+                rows.append(row if number else ("original", *row[1:]))
     heads = ("recipe", "steps", *SIZES, *(f"d{metric}" for metric in METRICS))
     report.tables.append(Table(f"{name}, mean of {len(seeds)} seeds, against the originals", heads, rows))
     if not pairs:

@@ -25,7 +25,7 @@ from bundle.ad_vectors import AdVectors
 from bundle.precision import Stored
 from bundle.rounding import Coded, Float32, row_bytes
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, Kind, Side
-from export.parity import runner
+from export.parity import Run, runner
 from export.stored_arena import StoredArena
 from export.to_onnx import export_graph
 from models.networks.layers import Arena
@@ -89,11 +89,11 @@ def _tables(report: Report, rows: int, rounds: int) -> None:
     arena, random = Arena(schema, DIMENSION, 0.1), np.random.default_rng(0)
     times: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        runs = {}
-        for stored in FORMS:
-            arena.values[FIELD] = stored
-            spec = export_graph(Lookup(arena), {"ids": ("n",)}, ["rows"], Path(folder) / f"{stored}.onnx")
-            runs[stored] = runner(Path(folder), spec)
+        runs: dict[str, Run] = {}
+        for form in FORMS:
+            arena.values[FIELD] = form
+            spec = export_graph(Lookup(arena), {"ids": ("n",)}, ["rows"], Path(folder) / f"{form}.onnx")
+            runs[form] = runner(Path(folder), spec)
         for n in LOOKUPS:
             ids = random.integers(FIRST_KNOWN, rows, (USERS, n))
             work: dict[str, Callable[[], object]] = {

@@ -21,6 +21,36 @@ from models.networks.layers import Arena
 from models.networks.network import Network
 
 
+class StoredRows(nn.Module):
+    """Rows of float32[rows, d] as they are stored."""
+
+    codes: Tensor
+    """fp32 and fp16: the numbers themselves."""
+
+    def __init__(self, weight: Tensor, form: Stored) -> None:
+        super().__init__()
+        self.form, self.dimension = form, weight.shape[1]
+        if form in ("int8", "int4"):
+            codes, scales = quantise(weight.numpy(), form)
+            self.register_buffer("codes", torch.from_numpy(pack(codes) if form == "int4" else codes))
+            self.register_buffer("scales", torch.from_numpy(scales).unsqueeze(-1))
+        else:
+            self.register_buffer("codes", weight.half() if form == "fp16" else weight.clone())
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Rows [..., d] of their numbers [...]."""
+        found = F.embedding(rows, self.codes).float()
+        if self.form == "int4":
+            # In floats bytes are taken apart as fast as by BitShift, which not every provider has.
+            high = torch.floor(found * (1 / 16))
+            found = torch.cat([found - 16 * high, high], dim=-1) - 8
+            if self.dimension % 2:
+                found = found[..., :-1]
+        if self.form in ("int4", "int8"):
+            found = found * F.embedding(rows, self.get_buffer("scales"))
+        return found
+
+
 class StoredArena(Arena):
     """The tables of another arena. Those that are stored alike are one array."""
 
@@ -29,62 +59,37 @@ class StoredArena(Arena):
         self.dimension, self.shared, self.fields = arena.dimension, arena.shared, arena.fields
         self.values = arena.values
         self.starts: dict[str, int] = {}
-        """By table: where it begins in the array of its kind."""
+        """By table: where it begins in the array of its form."""
+        self.forms = nn.ModuleDict()
         weight = arena.weight.detach()
         padding = weight.new_zeros(1, arena.dimension)
         forms: list[Stored] = list(dict.fromkeys(self.values.values())) or ["fp32"]
-        for stored in forms:
+        for form in forms:
             rows, pieces = 0, [] if arena.starts else [padding]
-            for table in (name for name, each in self.values.items() if each == stored):
+            for table in (name for name, each in self.values.items() if each == form):
                 start, size = arena.starts[table], arena.fields[table].size
                 self.starts[table] = rows
                 pieces += [padding, weight[start + 1 : start + size]]
                 rows += size
-            for name, array in arrays(torch.cat(pieces), stored).items():
-                self.register_buffer(name, array)
+            self.forms[form] = StoredRows(torch.cat(pieces), form)
 
     def forward(self, ids: Tensor, _: Tensor, tables: tuple[str, ...]) -> Tensor:
         """Embeddings [..., columns, d] of ids [..., columns] of these tables."""
-        forms = [self.values[name] for name in tables] or [next(iter(self.values.values()), "fp32")]
         starts = torch.tensor([self.starts[name] for name in tables], dtype=torch.int64)
-        if len(set(forms)) == 1:
-            return self._read(ids + starts, forms[0])
-        found: list[Tensor] = [ids] * len(forms)
-        for stored in dict.fromkeys(forms):
-            columns = [i for i, each in enumerate(forms) if each == stored]
-            some = torch.tensor(columns)
-            read = self._read(ids.index_select(-1, some) + starts[some], stored)
-            for place, column in enumerate(columns):
-                found[column] = read[..., place, :]
-        return torch.stack(found, dim=-2)
-
-    def _read(self, rows: Tensor, stored: Stored) -> Tensor:
-        """Embeddings [..., d] of rows [...] of one array."""
-        found = F.embedding(rows, self.get_buffer(stored))
-        if stored == "int4":
-            both = found.float()  # in floats bytes are taken apart as fast as by BitShift, which not every provider has
-            high = torch.floor(both * (1 / 16))
-            codes = torch.cat([both - 16 * high, high], dim=-1) - 8
-            if self.dimension % 2:
-                codes = codes[..., :-1]
-            return codes * F.embedding(rows, self.int4_scales)
-        if stored == "int8":
-            return found.float() * F.embedding(rows, self.int8_scales)
-        return found.float()
-
-    int4_scales: Tensor
-    int8_scales: Tensor
-
-
-def arrays(weight: Tensor, stored: Stored) -> dict[str, Tensor]:
-    """The arrays that hold rows float32[rows, d], by name."""
-    if stored == "fp32":
-        return {stored: weight.clone()}
-    if stored == "fp16":
-        return {stored: weight.half()}
-    codes, scales = quantise(weight.numpy(), stored)
-    kept = pack(codes) if stored == "int4" else codes
-    return {stored: torch.from_numpy(kept), f"{stored}_scales": torch.from_numpy(scales).unsqueeze(-1)}
+        columns: dict[str, list[int]] = {}
+        for column, name in enumerate(tables):
+            columns.setdefault(self.values[name], []).append(column)
+        found: Tensor
+        if len(columns) <= 1:
+            found = self.forms[next(iter(columns or self.forms))](ids + starts)
+            return found
+        pieces: list[Tensor] = [ids] * len(tables)
+        for form, chosen in columns.items():
+            some = torch.tensor(chosen)
+            found = self.forms[form](ids.index_select(-1, some) + starts[some])
+            for place, column in enumerate(chosen):
+                pieces[column] = found[..., place, :]
+        return torch.stack(pieces, dim=-2)
 
 
 def stored(network: Network) -> Network:

@@ -29,6 +29,7 @@ from models.data.prepared import PreparedData
 from models.embedding_l2 import EmbeddingL2
 from models.evaluation import evaluate, network_scorer
 from models.networks.config import FmConfig, NetworkConfig
+from models.networks.crosses import Crosses
 from models.networks.layers import Arena
 from models.networks.network import Network
 from models.networks.registry import build
@@ -74,6 +75,7 @@ def train(
     watch: Watch | None = None,
     start: Mapping[str, Tensor] | None = None,
     lesson: Lesson | None = None,
+    dense_only: bool = False,
 ) -> Network:
     """Train until `epochs` or `patience` is used up; the best evaluation's network, also saved as best.pt. A rocket's
     booster (models/rocket.py) is saved beside it, the light net is the network.
@@ -81,7 +83,8 @@ def train(
     Continues from folder/last.pt when there is one; `watch` is then told of its evaluations again. A new run starts
     from the weights and moments of `earlier` where it is given (models/continuing.py); `data` must then be prepared on
     it. It starts from the weights `start` of the same network where they are given, and learns from the teacher of a
-    `lesson` (models/teaching.py). DataError before anything is done when a split is empty.
+    `lesson` (models/teaching.py); `dense_only`: embedding tables stay as they are. DataError before anything is done
+    when a split is empty.
     """
     for split in ("train", "valid"):
         data.parts(split)
@@ -91,6 +94,8 @@ def train(
     torch.manual_seed(seed)
     with StopRequest() as stop:
         run = _Run(config, model, data, folder, seed, progress, stop, watch, machine, earlier, start, lesson)
+        if dense_only:
+            run.freeze_tables()
         run.resume()
         while run.progress.epoch < config.training.epochs and run.progress.stale < config.training.patience:
             run.epoch()
@@ -184,6 +189,12 @@ class _Run:
             round(self.steps * (i + 1) / self.settings.evaluations) for i in range(self.settings.evaluations)
         }
         self.progress = Progress()
+
+    def freeze_tables(self) -> None:
+        """Embeddings, and weights of single ids and of crosses, learn no more."""
+        for module in self.network.modules():
+            if isinstance(module, Arena | Crosses):
+                module.requires_grad_(False)
 
     def _order(self, epoch: int) -> int:
         return self.seed * 1_000_003 + epoch

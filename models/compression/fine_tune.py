@@ -34,6 +34,7 @@ def fine_tune(step: FineTune, subject: Subject, material: Material) -> Subject:
         progress=material.progress,
         start=start,
         lesson=lesson,
+        dense_only=not step.tables,
     )
     after = evaluate(network_scorer(tuned), material.data, "valid")[training.monitor]
     worse = after > before if training.monitor == "logloss" else after < before

@@ -24,6 +24,8 @@ class FineTune(Frozen):
     schedule: Literal["constant", "cosine"] = "cosine"
     evaluations: int = Field(default=2, gt=0)
     """On the validation split, an epoch. The best of them is kept, or the start where none is better."""
+    tables: bool = True
+    """Embeddings learn too. Where they were trained for one epoch only a second one may do harm."""
     teacher: float = Field(default=0.0, ge=0)
     """w, how much the squared difference from the original's logits weighs beside the clicks (models/teaching.py)."""
 

@@ -72,6 +72,8 @@ def test_recipes_are_compared_two_by_two_after_every_step(prefix: str, market: M
         one, two = (found.figures[f"tiny.{name}.{step}.dauc"] for name in ("svd", "afm"))
         assert between == pytest.approx(two - one, abs=1e-12)
     assert [row[:2] for row in found.tables[1].rows] == [("afm - svd", 1), ("afm - svd", 2)]
+    lines = [("original", 0), ("svd", 1), ("svd", 2), ("afm", 1), ("afm", 2)]
+    assert [row[:2] for row in found.tables[0].rows] == lines
 
 
 def test_what_was_measured_is_not_measured_again(prefix: str, market: Market, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ def lengths(of: Bundle) -> dict[str, int]:
     side = of.manifest.features.ad
     dimension = of.manifest.stages.prerank.dimension
     letters = {"n": of.manifest.catalogue.ads, "C": side.id_columns, "P": side.number_columns, "d": dimension}
+    letters["H"] = -(-dimension // 2)
     letters["K"] = of.manifest.stages.retrieval.cells
     return letters | {"U": of.manifest.users, "R": of.manifest.golden.requests, "B": -(-(letters["n"] + 2) // 8)}
 

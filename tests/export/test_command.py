@@ -10,9 +10,11 @@ import torch
 
 import export.deviation
 from bundle.folder import open_bundle
+from bundle.precision import Precision
 from export.assemble import Trained
-from export.command import main
+from export.command import described, main
 from export.parity import TOLERANCE
+from tests.bundle.small import manifest
 
 
 def arguments(trained: Trained, out: Path, **other: Path) -> list[str]:
@@ -46,6 +48,13 @@ def test_a_bundle_is_written_and_named(trained: Trained, tmp_path: Path, capsys:
     measured = json.loads(figures.read_text())
     assert measured.keys() == {"parity.pctr", "parity.query"}
     assert 0 <= measured["parity.pctr"] <= TOLERANCE
+
+
+def test_tables_of_the_network_are_said() -> None:
+    graph = manifest().stages.finerank.graph
+    assert list(described(graph)) == []
+    own = graph.model_copy(update={"precision": Precision(given={"tag": "int8", "ad": "int4"})})
+    assert list(described(own)) == ["  finerank.onnx: tables as the network has them: ad int4, tag int8"]
 
 
 def test_precision_is_said_and_measured(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,14 +92,15 @@ def test_the_graph_has_exactly_the_bytes_and_codes(name: str, stored: Stored, tm
         if "arena." in each.name
     }
     assert sum(each.nbytes for each in arrays.values()) == sizes_of(made.network).table_bytes
-    assert arrays.keys() == ({stored, f"{stored}_scales"} if stored in ("int8", "int4") else {stored})
+    parts = ("codes", "scales") if stored in ("int8", "int4") else ("codes",)
+    assert arrays.keys() == {f"forms.{stored}.{part}" for part in parts}
     if stored == "int4":
         arena, place = made.network.arena, 0
         for table, field in arena.fields.items():
             first = arena.starts[table] + 1
             codes, scales = quantise(arena.weight.detach()[first : first + field.size - 1].numpy(), "int4")
-            np.testing.assert_array_equal(arrays["int4"][place + 1 : place + field.size], pack(codes))
-            np.testing.assert_array_equal(arrays["int4_scales"][place + 1 : place + field.size, 0], scales)
+            np.testing.assert_array_equal(arrays["forms.int4.codes"][place + 1 : place + field.size], pack(codes))
+            np.testing.assert_array_equal(arrays["forms.int4.scales"][place + 1 : place + field.size, 0], scales)
             place += field.size
 
 

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bundle.rounding import Coded, Float32, quantise
+from models.config import ConfigError
+from models.networks.config import FmConfig, TableConfig
 from models.networks.layers import Arena
+from models.networks.registry import build
 from models.networks.rounding import rounded
 from tests.bundle.test_rounding import HARD
 from tests.models.world import SCHEMA
@@ -62,3 +65,9 @@ def test_an_arena_gives_each_column_as_its_table_is_stored() -> None:
     assert arena.weight.grad is not None
     assert arena.weight.grad[0].abs().sum() == 0, "padding is not trained"
     assert torch.equal(arena.weight.grad[arena.starts["ad"] + 4], torch.ones(6))
+
+
+def test_a_table_that_is_not_there_is_named() -> None:
+    config = FmConfig(kind="fm", tables={"adds": TableConfig(values="int8")})
+    with pytest.raises(ConfigError, match=r"model\.tables: there are no tables \['adds'\], known: ad, buckets:price"):
+        build(config, SCHEMA)
