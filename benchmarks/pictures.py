@@ -44,6 +44,14 @@ PICTURES = (
     Picture("http-paper-p99", "http.paper.rate.p99.", "80-40 over HTTP, 99th percentile", "requests a second"),
     Picture("http-light-p50", "http.light.rate.p50.", "16-8 over HTTP, median", "requests a second"),
     Picture("http-light-p99", "http.light.rate.p99.", "16-8 over HTTP, 99th percentile", "requests a second"),
+    Picture(
+        "ladder-in-time",
+        "ladder.in_time.",
+        "Fine-ranked within the deadline",
+        "load, 1: what the full rung sustains",
+        y="share of all requests",
+        days=True,
+    ),
     Picture("daily-auc", "daily.auc.", "Each day by networks of the days before", "day", y="AUC", days=True),
     Picture("daily-seconds", "daily.seconds.", "What they cost", "day", y="seconds, processor time", days=True),
 )

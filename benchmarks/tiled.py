@@ -1,53 +1,72 @@
-"""DIN the way it is usually exported: the user repeated for every candidate, [q, k, q - k, q * k] written out."""
+"""DIN the way it is usually exported: the request repeated for every candidate, [q, k, q - k, q * k] written out."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from benchmarks.work import HISTORY_NAME
 from bundle.manifest import GraphSpec
 from bundle.schema import PADDING
-from export.to_onnx import export_graph
+from export.parity import Feeds
+from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from models.networks.attention import ActivationUnit
 from models.networks.din import Din
-from models.networks.layers import key
+from models.networks.layers import SideEncoder, key
+from models.networks.network import ONLINE_POSITION
 
 
 class TiledDin(nn.Module):
-    """Inputs of N candidates, each with its own copy of user and history -> logits [N]."""
+    """Inputs of N candidates, each with its own copy of the request -> logits [N]."""
 
     def __init__(self, din: Din) -> None:
         super().__init__()
         self.din = din
 
     def forward(self, feeds: dict[str, Tensor]) -> Tensor:
-        """`user` int64[N, U], `history_clicks` int64[N, L, H], `ads` int64[N, A]."""
-        din = self.din
-        history = next(h for h in din.schema.histories if h.name == HISTORY_NAME)
-        encoder, unit = din.behaviours[key(history)], din.attention[key(history)]
-        assert isinstance(unit, ActivationUnit)
-        ids = feeds[f"history_{HISTORY_NAME}"]
-        k = encoder(din.arena, ids)  # [N, L, D]
-        q = encoder(din.arena, feeds["ads"]).unsqueeze(1).expand_as(k)
-        x = unit.first_activation(unit.first(torch.cat([q, k, q - k, q * k], dim=-1)))
-        x = unit.second_activation(unit.second(x))
-        scores, filled = unit.out(x).squeeze(-1), ids[..., 0] != PADDING
-        if unit.mode == "softmax":
-            scores = torch.softmax((scores / unit.width**0.5).masked_fill(~filled, -torch.inf), dim=1).nan_to_num(0.0)
-        weights = scores * filled
-        interest = (weights.unsqueeze(1) @ k).squeeze(1)
-        user, ad = din.user(din.arena, feeds["user"]), din.ad(din.arena, feeds["ads"])
-        logits: Tensor = din.mlp(torch.cat([user, ad, interest], dim=-1)).squeeze(-1)
-        return logits
+        """Inputs of a served graph with an axis of N candidates in front: `user` int64[N, U], `history_NAME`
+        int64[N, L, H], `ads` int64[N, A] and so on."""
+        din, ads = self.din, feeds["ads"]
+        absent = ads[:, :0]
+        user = din.user(din.arena, feeds.get("user", absent), feeds.get("user_numbers"))
+        context = din.context(din.arena, feeds.get("context", absent), feeds.get("context_numbers"))
+        parts = [user, context, din.ad(din.arena, ads, feeds.get("ad_numbers"))]
+        for history in din.schema.histories:
+            encoder, unit = din.behaviours[key(history)], din.attention[key(history)]
+            assert isinstance(encoder, SideEncoder)
+            assert isinstance(unit, ActivationUnit)
+            ids = feeds[f"history_{history.name}"]
+            k = encoder(din.arena, ids)  # [N, L, D]
+            q = encoder(din.arena, ads[:, din.schema.history_columns(history)]).unsqueeze(1).expand_as(k)
+            x = unit.first_activation(unit.first(torch.cat([q, k, q - k, q * k], dim=-1)))
+            scores = unit.out(unit.second_activation(unit.second(x))).squeeze(-1)
+            filled = ids[..., 0] != PADDING
+            parts.append((_weights(unit, scores, filled).unsqueeze(1) @ k).squeeze(1))
+        logits: Tensor = din.mlp(torch.cat(parts, dim=-1)).squeeze(-1)
+        return logits if din.position is None else logits + din.position.weight[ONLINE_POSITION]
+
+
+def _weights(unit: ActivationUnit, scores: Tensor, filled: Tensor) -> Tensor:
+    """Scores [N, L] as weights, 0 at padding."""
+    if unit.mode == "sum":
+        return scores * filled
+    scaled = (scores / unit.width**0.5).masked_fill(~filled, -torch.inf)
+    return torch.softmax(scaled, dim=1).nan_to_num(0.0)
 
 
 def export_tiled(din: Din, path: Path) -> GraphSpec:
-    """Write the plain graph; axes `ads` and `length` vary."""
-    columns = din.schema.ad.id_columns
-    inputs: dict[str, tuple[str | int, ...]] = {
-        "user": ("ads", din.schema.user.id_columns),
-        f"history_{HISTORY_NAME}": ("ads", "length", columns),
-        "ads": ("ads", columns),
-    }
-    return export_graph(TiledDin(din), inputs, ["logits"], path)
+    """Write the plain graph; the axis of the candidates and the histories' lengths vary."""
+    common = {name: ("ads", *axes) for name, axes in common_inputs(din.schema).items()}
+    return export_graph(TiledDin(din), common | candidate_inputs(din.schema), ["logits"], path)
+
+
+def tiled(feeds: Feeds) -> Feeds:
+    """Inputs of a served graph as the plain one takes them."""
+    n = len(feeds["ads"])
+    return {name: each if name.startswith("ad") else _repeated(each, n) for name, each in feeds.items()}
+
+
+def _repeated(array: npt.NDArray[Any], times: int) -> npt.NDArray[Any]:
+    return np.repeat(array[np.newaxis], times, axis=0)

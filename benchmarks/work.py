@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.tiled import tiled
 from bundle.golden import Common
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, HistorySpec, Kind, Side
 from models.networks.config import DinConfig, DqmConfig
@@ -89,14 +90,9 @@ class Candidates:
         feeds = self.common.feeds()
         return {name: feeds[name] for name in ("user", f"history_{HISTORY_NAME}")} | {"ads": self.ads}
 
-    def tiled(self) -> dict[str, npt.NDArray[np.int64]]:
+    def tiled(self) -> dict[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]]:
         """Inputs of the plain export: the user repeated for every candidate."""
-        n = len(self.ads)
-        return {
-            "user": np.tile(self.common.user, (n, 1)),
-            f"history_{HISTORY_NAME}": np.tile(self.common.histories[HISTORY_NAME], (n, 1, 1)),
-            "ads": self.ads,
-        }
+        return tiled(self.feeds())
 
 
 def make_request(schema: FeatureSchema, candidates: int, seed: int = 0, history: int = HISTORY) -> Candidates:

@@ -9,7 +9,8 @@ from pathlib import Path
 from bundle.certificate import Certificate
 from bundle.errors import BundleError, ContractError
 from bundle.folder import Bundle, open_bundle
-from bundle.golden import GOLDEN, load_golden
+from bundle.golden import check_golden, load_golden
+from bundle.ladder import table
 from bundle.manifest import GraphSpec, Manifest, read_manifest
 from bundle.schema import FeatureSchema
 
@@ -47,11 +48,9 @@ def verify(arguments: argparse.Namespace) -> int:
 def verified(folder: Path) -> Bundle:
     """The opened bundle, once all that can be checked without a graph runtime has been. BundleError otherwise."""
     bundle = open_bundle(folder)
-    golden, announced = load_golden(folder), bundle.manifest.golden.requests
-    if len(golden) != announced:
-        raise ContractError(f"{folder / GOLDEN}: {len(golden)} requests, the manifest says {announced}")
+    check_golden(folder, load_golden(folder), bundle.manifest)
     stages = bundle.manifest.stages
-    graphs = stages.prerank.query, stages.finerank.graph
+    graphs = stages.prerank.query, stages.finerank.graph, *(rung.graph for rung in stages.finerank.ladder)
     for name in (name for graph in graphs for name in (graph.file, graph.weights)):
         if name is not None and name not in bundle.manifest.files:
             raise ContractError(f"{folder}: the stages name {name!r}, which is not among the files")
@@ -79,6 +78,11 @@ def describe(manifest: Manifest) -> Iterator[str]:
     yield f"  finerank   keeps {fine.keep:,}; {fine.model} of {fine.label}, {_shown(fine.graph)}"
     if fine.certificate is not None:
         yield from fine.certificate.lines()
+    yield from table(fine.rungs())
+    for rung in fine.ladder:
+        yield f"  {rung.name}: {rung.graph.file}, {_shown(rung.graph)}"
+        if rung.certificate is not None:
+            yield from rung.certificate.lines()
     yield "quality on the test split"
     names = sorted({name for metrics in manifest.quality.values() for name in metrics})
     widths = [max(12, len(name) + 2) for name in names]
@@ -105,6 +109,16 @@ def figures(manifest: Manifest) -> dict[str, float]:
             "bundle.finerank.keep": stages.finerank.keep,
         }
         | _proved(stages.finerank.certificate)
+        | {
+            f"bundle.ladder.{name}.{key}": value
+            for name, _, worth in stages.finerank.rungs()
+            for key, value in (
+                ("p50_ms", worth.p50_ms),
+                ("multiply_adds", worth.work()),
+                ("bytes", worth.bytes),
+                *worth.quality.items(),
+            )
+        }
         | {
             f"bundle.quality.{model}.{name}": value
             for model, metrics in manifest.quality.items()

@@ -5,10 +5,11 @@ golden.npz holds, for R requests of N candidates each:
     user int64[R, Cu]       user_numbers float32[R, Nu]        context int64[R, Cc]   context_numbers float32[R, Nc]
     history_<name> int64[R, L, H] (padded at the end with 0)   ads int64[R, N] catalogue rows
     query float32[R, d]     offset float32[R]                  logits float32[R, N]
+    logits_<rung> float32[R, N] of each further rung of the ladder
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -17,8 +18,12 @@ import numpy.typing as npt
 
 from bundle.encoding import Float32, Int64
 from bundle.errors import ContractError, GoldenError
+from bundle.manifest import Manifest
 
 GOLDEN = "golden.npz"
+
+RUNG = "logits_"
+"""What the names of the arrays of further rungs begin with."""
 
 UNREADABLE = (
     OSError,
@@ -65,6 +70,8 @@ class GoldenRow:
     query: Float32
     offset: float
     logits: Float32
+    ladder: dict[str, Float32] = field(default_factory=dict)
+    """Rung name -> logits."""
 
 
 def save_golden(folder: Path, rows: list[GoldenRow]) -> None:
@@ -74,6 +81,7 @@ def save_golden(folder: Path, rows: list[GoldenRow]) -> None:
     arrays["query"] = np.stack([row.query for row in rows])
     arrays["offset"] = np.array([row.offset for row in rows], dtype=np.float32)
     arrays["logits"] = np.stack([row.logits for row in rows])
+    arrays |= {f"{RUNG}{name}": np.stack([row.ladder[name] for row in rows]) for name in rows[0].ladder}
     np.savez(folder / GOLDEN, allow_pickle=False, **arrays)
 
 
@@ -97,11 +105,21 @@ def load_golden(folder: Path) -> list[GoldenRow]:
                 arrays["query"][i],
                 float(arrays["offset"][i]),
                 arrays["logits"][i],
+                {name.removeprefix(RUNG): arrays[name][i] for name in arrays if name.startswith(RUNG)},
             )
             for i in range(len(arrays["ads"]))
         ]
     except UNREADABLE as error:
         raise ContractError(f"{folder / GOLDEN}: cannot be read: {error}") from error
+
+
+def check_golden(folder: Path, rows: list[GoldenRow], manifest: Manifest) -> None:
+    """ContractError unless there are as many rows as the manifest says, with logits of each of its rungs."""
+    announced, rungs = manifest.golden.requests, sorted(each.name for each in manifest.stages.finerank.ladder)
+    if len(rows) != announced:
+        raise ContractError(f"{folder / GOLDEN}: {len(rows)} requests, the manifest says {announced}")
+    if rows and (found := sorted(rows[0].ladder)) != rungs:
+        raise ContractError(f"{folder / GOLDEN}: logits of the rungs {found}, the manifest has {rungs}")
 
 
 def compare(what: str, found: npt.ArrayLike, expected: npt.ArrayLike, tolerance: float) -> float:

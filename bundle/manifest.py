@@ -5,13 +5,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bundle.calibration import Calibration
 from bundle.certificate import Certificate
 from bundle.errors import ManifestError
+from bundle.ladder import FULL, RungName, Worth, complaint
 from bundle.precision import Precision
 from bundle.rounding import Coded
 from bundle.schema import FeatureSchema, Frozen
@@ -90,6 +91,19 @@ class FixedPosition(Frozen):
     """What that adds to every logit; the graph adds it."""
 
 
+class Rung(Frozen):
+    """A further fine-ranker of the ladder, cheaper than the one above it."""
+
+    name: RungName
+    model: str
+    graph: GraphSpec
+    position: FixedPosition | None = None
+    calibration: Calibration | None = None
+    certificate: Certificate | None = None
+    """As those of the stage."""
+    worth: Worth
+
+
 class FinerankStage(Frozen):
     """The network that reads user, history, context and candidate together."""
 
@@ -104,6 +118,24 @@ class FinerankStage(Frozen):
     """How its logits are corrected; None: not at all."""
     certificate: Certificate | None = None
     """What a compressed network was measured to be worth; None: it is as it was trained."""
+    worth: Worth | None = None
+    """What it costs beside the rungs of the ladder; None: there are none."""
+    ladder: tuple[Rung, ...] = ()
+    """Cheaper fine-rankers, in falling cost, that a service may take instead when time is short."""
+
+    @model_validator(mode="after")
+    def _is_a_ladder(self) -> Self:
+        if self.ladder and self.worth is None:
+            raise ValueError(f"there is a ladder of {len(self.ladder)} rungs, but no worth of the full fine-ranker")
+        if wrong := complaint([(name, worth) for name, _, worth in self.rungs()]):
+            raise ValueError(wrong)
+        return self
+
+    def rungs(self) -> list[tuple[str, str, Worth]]:
+        """Name, model and worth of each rung, the full one first; none without a ladder."""
+        if self.worth is None or not self.ladder:
+            return []
+        return [(FULL, self.model, self.worth), *((each.name, each.model, each.worth) for each in self.ladder)]
 
 
 class Stages(Frozen):

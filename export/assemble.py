@@ -4,7 +4,8 @@ import datetime
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,9 +22,7 @@ from bundle.manifest import (
     BundleId,
     Catalogue,
     FinerankStage,
-    FixedPosition,
     GoldenSpec,
-    GraphSpec,
     Made,
     Manifest,
     PrerankStage,
@@ -31,17 +30,18 @@ from bundle.manifest import (
     RetrievalStage,
     Stages,
 )
-from bundle.precision import Asked, Precision
+from bundle.precision import Asked
 from bundle.rounding import Coded
 from bundle.schema import FeatureSchema, Frozen
 from export.catalogue import copy_users, filter_names, targeting_names, user_count, write_catalogue
+from export.ladder import check_rungs, logit_tolerance, make_rungs, measured, quality_of, settle_rungs
 from export.matching import write_postings
 from export.parity import Parity, golden_requests, prove
 from export.precision import settle
 from export.query_graph import QueryGraph
 from export.recording import recorded, tolerance
-from export.request_graph import serving_graph
-from export.stored_arena import given
+from export.request_graph import fixed_position, serving_graph
+from export.stored_arena import with_given
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from export.work import works
 from models.cells import cell_of_ads
@@ -49,14 +49,10 @@ from models.checkpoint import Checkpoint
 from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData
-from models.labels import prefix_of
-from models.networks.network import ONLINE_POSITION, Network, TwoTower
+from models.networks.network import Network, TwoTower
 
 CHUNK = 65_536
 """Ads whose vectors are computed at once."""
-
-
-QUALITY = ("auc", "gauc", "logloss", "calibration", "ece")
 
 
 class FunnelSettings(Frozen):
@@ -85,6 +81,8 @@ class Trained:
     finerank: Checkpoint
     prerank: Checkpoint
     qscore: Checkpoint
+    ladder: Mapping[str, Checkpoint] = field(default_factory=dict, kw_only=True)
+    """Further fine-rankers by name of their rung, in falling cost."""
 
     def check(self) -> None:
         """ConfigError unless the parts fit together."""
@@ -95,6 +93,7 @@ class Trained:
         for checkpoint in (self.finerank, self.prerank):
             checkpoint.calibration()  # now, not after the graphs have been made
         self.finerank.certificate()
+        check_rungs(self.ladder, self.finerank, self.data)
 
     def networks(self) -> tuple[Network, TwoTower]:
         """The fine-ranker and the pre-ranker. ConfigError when they are none."""
@@ -121,9 +120,9 @@ def assemble(
     """Export, prove and write `root/<bundle_id>`; `users` limits the demo users carried along (None: all);
     `stored`: what ad vectors are stored in.
 
-    FileExistsError when the bundle exists, ConfigError when the checkpoints do not fit, ParityError when a graph does
-    not compute what its model does, PrecisionError when it does not in the precision asked for. Nothing is left behind
-    then.
+    FileExistsError when the bundle exists, ConfigError when the checkpoints do not fit, LadderError when they are no
+    ladder, ParityError when a graph does not compute what its model does, PrecisionError when it does not in the
+    precision asked for. Nothing is left behind then.
     """
     Target(bundle_id=bundle_id, users=users)
     trained.check()
@@ -145,11 +144,16 @@ def assemble(
         query, finerank = with_given(query, towers), with_given(finerank, network)
         chosen = golden_requests(data, proof_split(data), requests=8, candidates=64, seed=seed)
         rows, parity = prove(towers, network, query, finerank, graphs, data, chosen)
+        rungs, rows = make_rungs(trained.ladder, data, chosen, rows, graphs)
+        parity = replace(parity, pctr=max([parity.pctr, *(each.pctr for each in rungs)]))
         if precision != "fp32":
             for_query, for_finerank = works(data, proof_split(data), settings.prerank, vectors, seed + 1)
             query = settle(query, graphs, precision, for_query)
             finerank = settle(finerank, graphs, precision, for_finerank)
             rows = recorded(rows, query, finerank, graphs, data)
+            rungs, rows = settle_rungs(rungs, rows, data, graphs, precision, for_finerank)
+        split = proof_split(data)
+        cost, ladder = measured(trained.finerank, network, finerank, rungs, data, split, graphs)
 
         def fill(folder: Path) -> None:
             shutil.copytree(graphs, folder, dirs_exist_ok=True)
@@ -198,20 +202,17 @@ def assemble(
                     keep=settings.finerank,
                     calibration=trained.finerank.calibration(),
                     certificate=trained.finerank.certificate(),
+                    worth=cost,
+                    ladder=ladder,
                 ),
             ),
             golden=GoldenSpec(
-                requests=len(rows), query_tolerance=tolerance(query), logit_tolerance=tolerance(finerank)
+                requests=len(rows), query_tolerance=tolerance(query), logit_tolerance=logit_tolerance(finerank, rungs)
             ),
             quality=quality(trained),
             users=user_count(data, users),
         )
         return write_bundle(root, manifest, fill), parity
-
-
-def with_given(graph: GraphSpec, network: Network) -> GraphSpec:
-    """The graph with what it says of the tables that its network stores in fewer bytes."""
-    return graph.model_copy(update={"precision": Precision(given=given(network))})
 
 
 def ad_vectors(towers: TwoTower, data: PreparedData) -> npt.NDArray[np.float32]:
@@ -223,12 +224,6 @@ def ad_vectors(towers: TwoTower, data: PreparedData) -> npt.NDArray[np.float32]:
         ]
     vectors: npt.NDArray[np.float32] = torch.cat(pieces).numpy()
     return vectors
-
-
-def fixed_position(network: Network) -> FixedPosition | None:
-    """The position that the network's graph assumes of every candidate, and its bias; None when it has none."""
-    bias = network.online_bias()
-    return None if bias is None else FixedPosition(position=ONLINE_POSITION, bias=bias)
 
 
 def posting_fields(schema: FeatureSchema) -> tuple[str, ...]:
@@ -245,13 +240,11 @@ def proof_split(data: PreparedData) -> str:
 
 def quality(trained: Trained) -> dict[str, dict[str, float]]:
     """Model -> metric -> value on the test split. Empty for data without one: no other split is an honest stand-in."""
-    found: dict[str, dict[str, float]] = {}
-    for checkpoint in (trained.finerank, trained.prerank, trained.qscore):
-        start = f"{prefix_of(checkpoint.config)}test."
-        if f"{start}auc" in checkpoint.metrics:
-            values = {name: checkpoint.metrics.get(f"{start}{name}") for name in QUALITY}
-            found[checkpoint.config.model.kind] = {name: value for name, value in values.items() if value is not None}
-    return found
+    return {
+        checkpoint.config.model.kind: found
+        for checkpoint in (trained.finerank, trained.prerank, trained.qscore)
+        if (found := quality_of(checkpoint))
+    }
 
 
 def made(trained: Trained) -> Made:

@@ -11,11 +11,13 @@ from typing import get_args
 from pydantic import ValidationError
 
 from bundle.errors import BundleError
+from bundle.ladder import table
 from bundle.manifest import GraphSpec, read_manifest
 from bundle.precision import Asked, Deviation
 from bundle.rounding import Coded
 from export.assemble import FunnelSettings, Trained, assemble
 from export.deviation import PrecisionError
+from export.ladder import LadderError
 from export.parity import TOLERANCE, ParityError
 from models.checkpoint import open_checkpoint, write_json
 from models.config import ConfigError
@@ -44,6 +46,15 @@ def parser() -> argparse.ArgumentParser:
         help="checkpoint of the pre-ranker, which retrieves too: a network of two towers",
     )
     p.add_argument("--qscore", type=Path, metavar="DIR", required=True, help="checkpoint of the Qscore")
+    p.add_argument(
+        "--rung",
+        type=rung,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="checkpoint of a further fine-ranker, cheaper than the one before it, which the service may take instead "
+        "when time is short; may be given several times, the dearest first",
+    )
     p.add_argument(
         "--prepared",
         type=Path,
@@ -81,13 +92,24 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def rung(text: str) -> tuple[str, Path]:
+    """NAME=DIR."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIR")
+    return name, Path(folder)
+
+
 def main(argv: list[str]) -> int:
     """Exit code 0, 2 for bad input, 1 when the graphs do not compute what the models do."""
     options = parser().parse_args(argv)
     try:
         checkpoints = [open_checkpoint(folder) for folder in (options.finerank, options.prerank, options.qscore)]
+        if twice := [name for i, (name, _) in enumerate(options.rung) if name in dict(options.rung[:i])]:
+            raise LadderError(f"two rungs are called {twice[0]!r}; every rung needs a name of its own")
+        ladder = {name: open_checkpoint(folder) for name, folder in options.rung}
         data = find_prepared(options.prepared, checkpoints[0].data_fingerprint)
-        trained = Trained(data, *checkpoints)
+        trained = Trained(data, *checkpoints, ladder=ladder)
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
         settings = FunnelSettings(
             retrieval=options.keep_retrieval, qscore=options.keep_qscore, prerank=options.keep_prerank
@@ -117,13 +139,16 @@ def main(argv: list[str]) -> int:
     )
     stages = read_manifest(folder).stages
     graphs = {"query": stages.prerank.query, "finerank": stages.finerank.graph}
-    for line in chain.from_iterable(map(described, graphs.values())):
+    graphs |= {f"finerank.{each.name}": each.graph for each in stages.finerank.ladder}
+    for line in chain(chain.from_iterable(map(described, graphs.values())), table(stages.finerank.rungs())):
         print(line)
     if options.json:
         figures = {"parity.pctr": parity.pctr, "parity.query": parity.query}
         for stage, graph in graphs.items():
             if found := graph.precision.deviation:
                 figures |= {f"precision.{stage}.{key}": value for key, value in found.model_dump().items()}
+        for name, _, worth in stages.finerank.rungs():
+            figures |= {f"ladder.{name}.p50_ms": worth.p50_ms, f"ladder.{name}.multiply_adds": worth.work()}
         write_json(options.json, figures)
     return 0
 

@@ -36,15 +36,15 @@ def recorded(
     """
     feeds = [feeds_of(row.common, row.ads, data) for row in rows]
     if query.precision.is_reduced:
-        found = _portable(query, folder, feeds)
+        found = portable(query, folder, feeds)
         rows = [replace(row, query=q, offset=float(o)) for row, (q, o) in zip(rows, found, strict=True)]
     if finerank.precision.is_reduced:
-        found = _portable(finerank, folder, feeds)
+        found = portable(finerank, folder, feeds)
         rows = [replace(row, logits=logits) for row, (logits,) in zip(rows, found, strict=True)]
     return rows
 
 
-def _portable(graph: GraphSpec, folder: Path, feeds: list[Feeds]) -> list[list[Float32]]:
+def portable(graph: GraphSpec, folder: Path, feeds: list[Feeds]) -> list[list[Float32]]:
     """The graph's outputs for each request, once another way to compute them has given the same."""
     is_half = graph.precision.dense == "fp16"
     run, other = runner(folder, graph), in_half(folder, graph) if is_half else runner(folder, graph, optimised=False)

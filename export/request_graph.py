@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bundle.manifest import FixedPosition
 from export.column_attention import ColumnAttention, padded
 from export.din_graph import DinServing
 from export.stored_arena import stored
@@ -12,7 +13,7 @@ from models.data.batches import Batch
 from models.networks.attention import ActivationUnit, Pooling
 from models.networks.din import Din
 from models.networks.layers import key
-from models.networks.network import Network
+from models.networks.network import ONLINE_POSITION, Network
 
 Feeds = dict[str, Tensor]
 
@@ -75,3 +76,9 @@ class RequestGraph(nn.Module):
 def serving_graph(network: Network) -> nn.Module:
     """The module to be exported: named inputs of one request -> logits [N]."""
     return DinServing(network) if isinstance(network, Din) else RequestGraph(network)
+
+
+def fixed_position(network: Network) -> FixedPosition | None:
+    """The position that the network's graph assumes of every candidate, and its bias; None when it has none."""
+    bias = network.online_bias()
+    return None if bias is None else FixedPosition(position=ONLINE_POSITION, bias=bias)

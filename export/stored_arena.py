@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bundle.precision import Stored
+from bundle.manifest import GraphSpec
+from bundle.precision import Precision, Stored
 from bundle.rounding import pack, quantise
 from models.networks.layers import Arena
 from models.networks.network import Network
@@ -100,3 +101,8 @@ def stored(network: Network) -> Network:
 def given(network: Network) -> dict[str, Stored]:
     """The tables that the network stores in less than fp32, and in what; for the manifest."""
     return {name: each for name, each in network.arena.values.items() if each != "fp32"}
+
+
+def with_given(graph: GraphSpec, network: Network) -> GraphSpec:
+    """The graph with what it says of the tables that its network stores in fewer bytes."""
+    return graph.model_copy(update={"precision": Precision(given=given(network))})

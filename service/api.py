@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.routing import request_response
 
+from bundle.ladder import FULL, Worth
 from service.checks import event_kinds
 from service.events import EventLog
 from service.flag_changes import FlagDesk
@@ -37,6 +38,7 @@ from service.schemas import (
     Problem,
     RankRequest,
     RankResponse,
+    RungOut,
     ScoreRequest,
     ScoreResponse,
 )
@@ -207,11 +209,12 @@ def _timed(body: bytes, request: Request, timing: RequestTiming, metrics: Metric
     header = timing.server_timing()
     log.log(
         logging.INFO if timing.degraded else logging.DEBUG,
-        "request=%s route=%s bundle=%s user=%s degraded=%s times=%s",
+        "request=%s route=%s bundle=%s user=%s rung=%s degraded=%s times=%s",
         request.state.request_id,
         request.scope["path"],
         timing.bundle_id,
         timing.user,
+        timing.rung,
         timing.degraded,
         header,
     )
@@ -249,4 +252,23 @@ def describe(live: LoadedBundle) -> BundleOut:
             "query_deviation": live.proof.query_deviation,
             "logit_deviation": live.proof.logit_deviation,
         },
+        "ladder": describe_ladder(live),
+        "ladder_step": live.ladder.gate.step,
     }
+
+
+def describe_ladder(live: LoadedBundle) -> list[RungOut]:
+    """Every fine-ranker of the bundle, whether it may run and what it is worth."""
+    stage, loaded = live.bundle.manifest.stages.finerank, {rung.name: rung for rung in live.ladder.rungs}
+
+    def one(name: str, model: str, worth: Worth | None) -> RungOut:
+        expected = live.estimates.of(loaded[name].key, live.sizes.prerank) if name in loaded else None
+        return {
+            "name": name,
+            "model": model,
+            "loaded": name in loaded,
+            "expected_ms": None if expected is None else round(expected, 3),
+            "worth": None if worth is None else worth.model_dump(),
+        }
+
+    return [one(FULL, stage.model, stage.worth), *(one(rung.name, rung.model, rung.worth) for rung in stage.ladder)]

@@ -1,5 +1,6 @@
 """The deadline of one request, and what each stage is expected to cost."""
 
+from collections.abc import Sequence
 from time import perf_counter
 
 SMOOTHING = 0.1
@@ -13,11 +14,14 @@ ANSWER_MS = 0.5
 class Estimates:
     """Running mean of milliseconds by stage and size, sizes in powers of two.
 
-    Shared without a lock by worker threads, where there are some: a lost update only loses one measurement.
+    A stage that was left out is thought cheaper each time, until it is tried: what that run takes is then the estimate,
+    as the only one that is fresh. Shared without a lock by worker threads, where there are some: a lost update only
+    loses one measurement.
     """
 
     def __init__(self) -> None:
         self._ms: dict[tuple[str, int], float] = {}
+        self._forgiven: set[tuple[str, int]] = set()
 
     def of(self, stage: str, size: int) -> float:
         """Expected milliseconds of `stage` for `size` ads; from the nearest size measured, 0 when there is none."""
@@ -34,23 +38,30 @@ class Estimates:
         """A run of `stage` took `ms`."""
         key = (stage, size.bit_length())
         known = self._ms.get(key)
-        self._ms[key] = ms if known is None else known + SMOOTHING * (ms - known)
+        self._ms[key] = ms if known is None or key in self._forgiven else known + SMOOTHING * (ms - known)
+        self._forgiven.discard(key)
 
     def clear(self) -> None:
         """Forget all measurements."""
         self._ms.clear()
+        self._forgiven.clear()
 
     def forgive(self, stage: str, size: int) -> None:
         """`stage` was left out."""
-        self._ms[stage, size.bit_length()] = self.of(stage, size) * FORGIVENESS
+        key = (stage, size.bit_length())
+        self._ms[key] = self.of(stage, size) * FORGIVENESS
+        self._forgiven.add(key)
 
 
 class Budget:
-    """What is left of one request's deadline. Once a stage was left out, all later ones are."""
+    """What one request may spend: what is left of its deadline, and the first rung of the ladder that the load allows.
+    Once a stage was left out, all later ones are."""
 
     def __init__(self, deadline_ms: float, started: float | None = None) -> None:
+        self.deadline_ms = deadline_ms
         self.end = (perf_counter() if started is None else started) + (deadline_ms - ANSWER_MS) / 1e3
         self.late = False
+        self.step = 0
 
     @property
     def remaining_ms(self) -> float:
@@ -59,9 +70,16 @@ class Budget:
 
     def allows(self, estimates: Estimates, stage: str, size: int) -> bool:
         """Whether `stage` for `size` ads is expected to end in time."""
-        if not self.late and self.remaining_ms >= estimates.of(stage, size):
-            return True
-        if not self.late:
+        return self.best(estimates, (stage,), size) is not None
+
+    def best(self, estimates: Estimates, stages: Sequence[str], size: int) -> int | None:
+        """Place of the first of `stages`, the best first, that is expected to end in time; None: none is."""
+        if self.late:
+            return None
+        left = self.remaining_ms
+        for place, stage in enumerate(stages):
+            if left >= estimates.of(stage, size):
+                return place
             estimates.forgive(stage, size)
         self.late = True
-        return False
+        return None

@@ -1,4 +1,4 @@
-"""One request's funnel: retrieval -> Qscore -> DQM pre-rank -> DIN fine-rank -> auction. Synchronous, arrays only.
+"""One request's funnel: retrieval -> Qscore -> DQM pre-rank -> fine-rank -> auction. Synchronous, arrays only.
 
 Every stage after retrieval keeps what it expects to be worth most, pCTR × bid, which is what the auction orders by.
 """
@@ -12,8 +12,9 @@ import numpy.typing as npt
 from bundle.bitmap import Bitmap, test
 from bundle.cells import NOTHING
 from bundle.golden import Common
-from bundle.manifest import FinerankStage, PrerankStage
+from bundle.manifest import FinerankStage, PrerankStage, Rung
 from service.budget import Budget
+from service.ladder import LoadedRung
 from service.registry import LoadedBundle
 from service.retrieval import NO_ROWS, Retrieved, retrieve, worthiest
 from service.selection import Rows, best_first, count_non_finite, likelihood, sigmoid, top
@@ -51,7 +52,8 @@ class Ranked:
 
 def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) -> Ranked:
     """Run the funnel. A stage that is not expected to end within the budget is left out, with all that follow; the ads
-    then stay in the order of the last stage that ran, and `timing` says so."""
+    then stay in the order of the last stage that ran, and `timing` says so. Of the fine-rankers the best runs that load
+    and budget allow."""
     bundle, ads, sizes, estimates = live.bundle, live.bundle.ads, live.sizes, live.estimates
     values: Values = dict(ask.common.feeds())
     query: Values | None = None
@@ -92,14 +94,9 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
     else:
         timing.skip("prerank", len(rows), "deadline")
 
-    if len(rows) and budget.allows(estimates, "finerank", len(rows)):
-        with timing.stage("finerank", len(rows)) as stage:
-            scores = calibrated(bundle.manifest.stages.finerank, finerank(live, values, rows))
-            timing.count("finerank", count_non_finite(scores))
-        estimates.observe("finerank", stage.seen, stage.ms)
-        scored_by = "finerank"
-    elif len(rows):
-        timing.skip("finerank", len(rows), "deadline")
+    if len(rows) and (logits := finerank(live, values, rows, budget, timing)) is not None:
+        scores, scored_by = logits, "finerank"
+        timing.count("finerank", count_non_finite(scores))
 
     with timing.stage("auction", len(rows)) as stage:
         pctr = probabilities(scores, scored_by)
@@ -113,18 +110,13 @@ def score(
     live: LoadedBundle, common: Common, rows: Rows, budget: Budget, timing: RequestTiming
 ) -> tuple[npt.NDArray[np.float64], ScoredBy]:
     """pCTR of each row, in the given order, and the stage that gave all of them. Row 1 is scored as an unknown ad."""
-    estimates, stages = live.estimates, live.bundle.manifest.stages
     values: Values = dict(common.feeds())
-    if budget.allows(estimates, "finerank", len(rows)):
-        with timing.stage("finerank", len(rows)) as stage:
-            scores = calibrated(stages.finerank, finerank(live, values, rows))
-        estimates.observe("finerank", stage.seen, stage.ms)
-        scored_by: ScoredBy = "finerank"
-    else:
-        timing.skip("finerank", len(rows), "deadline")
+    scores = finerank(live, values, rows, budget, timing)
+    scored_by: ScoredBy = "finerank"
+    if scores is None:
         with timing.stage("prerank", len(rows)):
             query = live.query.run(values)
-            scores = calibrated(stages.prerank, prerank(live, query, rows))
+            scores = calibrated(live.bundle.manifest.stages.prerank, prerank(live, query, rows))
         scored_by = "prerank"
     timing.count(scored_by, count_non_finite(scores))
     return probabilities(scores, scored_by), scored_by
@@ -136,15 +128,32 @@ def prerank(live: LoadedBundle, query: Values, rows: Rows) -> npt.NDArray[np.flo
     return logits
 
 
-def finerank(live: LoadedBundle, values: Values, rows: Rows) -> npt.NDArray[np.float32]:
-    """Fine-rank logits float32[N] of the ads in `rows`. The user's side enters once, the ads as [N, columns]."""
+def finerank(
+    live: LoadedBundle, values: Values, rows: Rows, budget: Budget, timing: RequestTiming
+) -> npt.NDArray[np.float32] | None:
+    """Calibrated fine-rank logits float32[N] of the ads in `rows`, all of one rung; None when none was allowed."""
+    chosen = live.ladder.choose(budget, live.estimates, len(rows))
+    if chosen[0] is None:
+        _, why = chosen
+        timing.skip("finerank", len(rows), why)
+        return None
+    rung, reason = chosen
+    with timing.stage("finerank", len(rows)) as stage:
+        scores = calibrated(rung.stage, rung_logits(live, rung, values, rows))
+    live.estimates.observe(rung.key, stage.seen, stage.ms)
+    timing.scored_by_rung(stage, rung.name, rung.key, reason)
+    return scores
+
+
+def rung_logits(live: LoadedBundle, rung: LoadedRung, values: Values, rows: Rows) -> npt.NDArray[np.float32]:
+    """A rung's logits float32[N] of the ads in `rows`. The user's side enters once, the ads as [N, columns]."""
     ads = live.bundle.ads
     candidates: Values = {"ads": ads.fields[rows].astype(np.int64), "ad_numbers": ads.numbers[rows]}
-    logits: npt.NDArray[np.float32] = live.finerank.run(values | candidates)["logits"]
+    logits: npt.NDArray[np.float32] = rung.graph.run(values | candidates)["logits"]
     return logits
 
 
-def calibrated(stage: PrerankStage | FinerankStage, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def calibrated(stage: PrerankStage | FinerankStage | Rung, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A stage's logits as its bundle corrects them."""
     return logits if stage.calibration is None else stage.calibration.of(logits).astype(np.float32)
 

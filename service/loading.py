@@ -9,12 +9,15 @@ import numpy.typing as npt
 from bundle.cell_files import check_cells
 from bundle.errors import ContractError
 from bundle.folder import Bundle, open_bundle
-from bundle.golden import GoldenRow, compare, load_golden
+from bundle.golden import GoldenRow, check_golden, compare, load_golden
+from bundle.ladder import FULL
 from bundle.row_sets import check_row_sets
 from bundle.schema import FIRST_KNOWN
 from service.budget import Budget, Estimates
-from service.cascade import Ask, finerank, rank
+from service.cascade import Ask, rank, rung_logits
 from service.errors import SettingsError
+from service.ladder import Ladder, LoadedRung, allowed_rungs, turn_of
+from service.load_gate import LoadGate
 from service.registry import LoadedBundle, Proof, Sizes
 from service.scorer import Graph
 from service.settings import Settings
@@ -35,8 +38,11 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
     _check(bundle, settings)
     stages = bundle.manifest.stages
     query = Graph(folder, stages.prerank.query, settings.provider, settings.threads)
-    fine = Graph(folder, stages.finerank.graph, settings.provider, settings.threads)
-    _check_inputs(bundle, query, fine)
+    rungs = tuple(
+        LoadedRung(name, stage, Graph(folder, stage.graph, settings.provider, settings.threads))
+        for name, stage in allowed_rungs(stages.finerank, settings.ladder)
+    )
+    _check_inputs(bundle, query, [rung.graph for rung in rungs])
     loaded = LoadedBundle(
         bundle=bundle,
         sizes=Sizes(
@@ -46,15 +52,12 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
             stages.finerank.keep,
         ),
         query=query,
-        finerank=fine,
+        ladder=Ladder(rungs, LoadGate(len(rungs), settings.max_in_flight)),
         proof=Proof(0, 0.0, 0.0),
         estimates=Estimates(),
     )
     golden = load_golden(folder)
-    if len(golden) != bundle.manifest.golden.requests:
-        raise ContractError(
-            f"{folder}/golden.npz: {len(golden)} requests, the manifest says {bundle.manifest.golden.requests}"
-        )
+    check_golden(folder, golden, bundle.manifest)
     proved = LoadedBundle(**{f: getattr(loaded, f) for f in loaded.__slots__} | {"proof": _replay(loaded, golden)})
     _warm_up(proved, golden[0])
     return proved
@@ -99,13 +102,13 @@ def _check_range(what: str, values: npt.NDArray[Any], low: int, end: int) -> Non
         raise ContractError(f"{what}: holds {values.min()}..{values.max()}, only {low}..{end - 1} may be there")
 
 
-def _check_inputs(bundle: Bundle, query: Graph, fine: Graph) -> None:
+def _check_inputs(bundle: Bundle, query: Graph, rungs: list[Graph]) -> None:
     """ContractError unless the service has every input the graphs read, and they give what the cascade reads."""
     common = {"user", "user_numbers", "context", "context_numbers"}
     common |= {f"history_{history.name}" for history in bundle.manifest.features.histories}
     for graph, known, outputs in (
         (query, common, {"query", "offset"}),
-        (fine, common | {"ads", "ad_numbers"}, {"logits"}),
+        *((rung, common | {"ads", "ad_numbers"}, {"logits"}) for rung in rungs),
     ):
         if strange := sorted(set(graph.inputs) - known):
             raise ContractError(f"{bundle.folder / graph.spec.file}: reads {strange}, the service has {sorted(known)}")
@@ -125,9 +128,11 @@ def _replay(loaded: LoadedBundle, golden: list[GoldenRow]) -> Proof:
         name = f"{loaded.bundle.folder / loaded.query.spec.file}, golden row {i}"
         query_worst = max(query_worst, compare(f"{name}, query", found["query"], row.query, allowed.query_tolerance))
         query_worst = max(query_worst, compare(f"{name}, offset", found["offset"], row.offset, allowed.query_tolerance))
-        logits = finerank(loaded, values, row.ads)
-        name = f"{loaded.bundle.folder / loaded.finerank.spec.file}, golden row {i}, logits"
-        logit_worst = max(logit_worst, compare(name, logits, row.logits, allowed.logit_tolerance))
+        for rung in loaded.ladder.rungs:
+            logits = rung_logits(loaded, rung, values, row.ads)
+            expected = row.logits if rung.name == FULL else row.ladder[rung.name]
+            name = f"{loaded.bundle.folder / rung.graph.spec.file}, golden row {i}, logits"
+            logit_worst = max(logit_worst, compare(name, logits, expected, allowed.logit_tolerance))
     return Proof(len(golden), query_worst, logit_worst)
 
 
@@ -135,4 +140,8 @@ def _warm_up(loaded: LoadedBundle, row: GoldenRow) -> None:
     for run in range(WARM_UP_RUNS):
         if run == WARM_UP_RUNS - 1:  # the first runs allocate; only the last one says what a stage costs
             loaded.estimates.clear()
-        rank(loaded, Ask(row.common, k=1), Budget(60_000), RequestTiming())
+        for step, rung in enumerate(loaded.ladder.rungs):
+            budget, timing = Budget(60_000), RequestTiming()
+            budget.step = step
+            rank(loaded, Ask(row.common, k=1), budget, timing)
+            loaded.estimates.observe(turn_of(rung.name), 1, timing.total_ms)

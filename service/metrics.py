@@ -41,6 +41,10 @@ class Metrics:
         self._told = Gauge(
             "adrank_user_cache_told", "1 while Redis tells of changes.", registry=r, multiprocess_mode="livemin"
         )
+        self._rungs = Counter("adrank_rung", "Requests by the rung that scored them.", ["rung"], registry=r)
+        self._step = Gauge(
+            "adrank_ladder_step", "First rung that the load allows.", registry=r, multiprocess_mode="livemax"
+        )
         self._users = Counter("adrank_users", "Requests by what was known of the user.", ["user"], registry=r)
         self._events = Counter("adrank_events", "Events received.", ["outcome"], registry=r)
         self._anew = Counter("adrank_records_started_anew", "Unreadable records replaced by events.", registry=r)
@@ -58,6 +62,7 @@ class Metrics:
         # What every request writes to is looked up once: 8 times `labels` takes 30 us.
         self._requests_of, self._total_of = cache(self._requests.labels), cache(self._total.labels)
         self._stage_of, self._users_of = cache(self._stage.labels), cache(self._users.labels)
+        self._rungs_of = cache(self._rungs.labels)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -70,13 +75,15 @@ class Metrics:
             self._stage_of(name).observe(ms / 1e3)
         for stage in timing.stages:
             if stage.degraded is None:
-                self._stage_of(stage.name).observe(stage.ms / 1e3)
+                self._stage_of(stage.key or stage.name).observe(stage.ms / 1e3)
         for reason in timing.degraded:
             what, _, why = reason.partition(": ")
             self._degraded.labels(what, why).inc()
         for name, count in timing.non_finite.items():
             self._non_finite.labels(name).inc(count)
         self._users_of(timing.user).inc()
+        self._rungs_of(timing.rung or "none").inc()
+        self._step.set(timing.ladder_step)
 
     def features(self, outcome: str) -> None:
         """The feature store was read, or skipped."""

@@ -15,6 +15,7 @@ from service.cascade import Ask, Ranked, ScoredBy, rank, score
 from service.checks import check_rank, check_score
 from service.eligibility import Passed, allowed_by
 from service.encode import encode_found, known_rows, needs_store, rows_of
+from service.ladder import turn_of
 from service.registry import LoadedBundle, Registry
 from service.runner import Runner
 from service.schemas import (
@@ -60,13 +61,14 @@ class Ranker:
             ask, own = _ask(live, request, found, request.k or self.settings.default_k, flags, timing)
             return rank(live, ask, budget, timing), own
 
-        ranked, own = await self._run(work, timing)
+        ranked, own = await self._run(work, live, budget, timing)
         _finish(live, user, timing)
         return {
             "request_id": request_id,
             "bundle_id": live.id,
             "user": user,
             "scored_by": ranked.scored_by,
+            "rung": timing.rung,
             "ads": _ads(live, ranked),
             "stages": [_stage(stage) for stage in timing.stages],
             "degraded": timing.degraded,
@@ -91,13 +93,14 @@ class Ranker:
             unknown = [request.ads[i] for i in np.flatnonzero(~known_rows(rows))]
             return _finite(pctr), list(dict.fromkeys(unknown)), scored_by
 
-        pctr, unknown, scored_by = await self._run(work, timing)
+        pctr, unknown, scored_by = await self._run(work, live, budget, timing)
         _finish(live, user, timing)
         return {
             "request_id": request_id,
             "bundle_id": live.id,
             "user": user,
             "scored_by": scored_by,
+            "rung": timing.rung,
             "pctr": pctr,
             "unknown_ads": unknown,
             "degraded": timing.degraded,
@@ -122,13 +125,20 @@ class Ranker:
             return found, "given"
         return found, "known" if found.known else "unknown"
 
-    async def _run(self, work: Callable[[], T], timing: RequestTiming) -> T:
-        """Run `work` when it is its turn."""
+    async def _run(self, work: Callable[[], T], live: LoadedBundle, budget: Budget, timing: RequestTiming) -> T:
+        """Run `work` when it is its turn, on the rung that those waiting behind it allow."""
         submitted = perf_counter()
 
         def timed() -> T:
-            timing.waits["queue"] = (perf_counter() - submitted) * 1e3
-            return work()
+            begun = perf_counter()
+            timing.waits["queue"] = (begun - submitted) * 1e3
+            runner, estimates = self.runner, live.estimates
+            step = live.ladder.judge(runner.waiting, runner.lanes, budget.deadline_ms, estimates)
+            budget.step = timing.ladder_step = step
+            found = work()
+            if timing.rung is not None:
+                estimates.observe(turn_of(timing.rung), 1, (perf_counter() - begun) * 1e3)
+            return found
 
         return await self.runner.run(timed)
 

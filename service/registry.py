@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from bundle.folder import Bundle
 from service.budget import Estimates
 from service.errors import NotReadyError
+from service.ladder import Ladder
 from service.scorer import Graph
 
 
@@ -25,16 +26,17 @@ class Proof:
     requests: int
     query_deviation: float
     logit_deviation: float
+    """Of all rungs that were loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedBundle:
-    """A bundle that was proved, with its sessions. Nothing in it changes but the running estimates."""
+    """A bundle that was proved, with its sessions. Only the running estimates and the ladder's load gate change."""
 
     bundle: Bundle
     sizes: Sizes
     query: Graph
-    finerank: Graph
+    ladder: Ladder
     proof: Proof
     estimates: Estimates
 

@@ -11,6 +11,13 @@ T = TypeVar("T")
 class Runner(Protocol):
     """Runs synchronous work for coroutines."""
 
+    lanes: int
+    """So many pieces of work at the same time."""
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait for their turn."""
+
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises."""
 
@@ -26,12 +33,24 @@ class InTurns:
     costs 6 % of the throughput (docs/decisions/0015).
     """
 
+    lanes = 1
+
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """See Runner."""
+        return self._waiting
 
     async def run(self, work: Callable[[], T]) -> T:
         """See Runner."""
-        await self._turn.acquire()
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:  # a request that is cancelled while it waits does not wait any more
+            self._waiting -= 1
         try:
             return work()
         finally:
@@ -48,11 +67,28 @@ class InThreads:
     """In one of `threads` worker threads: for machines where one process has several cores, or a GPU, to itself."""
 
     def __init__(self, threads: int) -> None:
+        self.lanes = threads
         self._executor = ThreadPoolExecutor(threads, "cascade")
+        self._waiting: set[object] = set()
+
+    @property
+    def waiting(self) -> int:
+        """See Runner."""
+        return len(self._waiting)
 
     async def run(self, work: Callable[[], T]) -> T:
         """See Runner."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        place = object()
+        self._waiting.add(place)
+
+        def begun() -> T:
+            self._waiting.discard(place)
+            return work()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, begun)
+        finally:
+            self._waiting.discard(place)
 
     def close(self) -> None:
         """See Runner."""

@@ -192,6 +192,8 @@ class RankResponse(TypedDict):
     user: Literal["known", "unknown", "given"]
     scored_by: ScoredBy
     """The stage that gave every pctr of this answer."""
+    rung: str | None
+    """The fine-ranker that gave them: `full`, or a further one of the bundle's ladder; null when none did."""
     ads: list[RankedAd]
     stages: list[StageOut]
     degraded: list[str]
@@ -211,6 +213,7 @@ class ScoreResponse(TypedDict):
     bundle_id: str
     user: Literal["known", "unknown", "given"]
     scored_by: ScoredBy
+    rung: str | None
     pctr: list[float | None]
     """Click probability of each ad, in the order in which the ads were given; null when it is no finite number."""
     unknown_ads: list[int | str]
@@ -275,6 +278,19 @@ class GoldenOut(TypedDict):
     logit_deviation: float
 
 
+class RungOut(TypedDict):
+    """One fine-ranker of the ladder."""
+
+    name: str
+    model: str
+    loaded: bool
+    """Whether the setting `ladder` lets it run."""
+    expected_ms: float | None
+    """What fine-ranking as many ads as leave the pre-ranker takes here, by the running mean; null when not loaded."""
+    worth: dict[str, object] | None
+    """Cost and quality as the export measured them; null for a bundle without a ladder."""
+
+
 class BundleOut(TypedDict):
     """The live bundle."""
 
@@ -294,6 +310,10 @@ class BundleOut(TypedDict):
     event_kinds: list[str]
     bytes: int
     golden: GoldenOut
+    ladder: list[RungOut]
+    """Best first."""
+    ladder_step: int
+    """The first of those loaded that the load allows now, 0 the best, in the process that answers."""
 
 
 class BundlesResponse(TypedDict):

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
@@ -170,6 +170,12 @@ class Settings(BaseSettings):
     qscore_keep: int | None = Field(None, ge=1, description="Ads that leave the Qscore stage, instead of the bundle's.")
     prerank_keep: int | None = Field(
         None, ge=1, description="Ads that leave pre-ranking and are fine-ranked, instead of the bundle's number."
+    )
+
+    ladder: Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,31}$")] = Field(
+        "auto",
+        description="Fine-rankers of a bundle that has several: auto takes the best that load and deadline allow, off "
+        "the full one alone, a rung's name that one alone.",
     )
 
     shutdown_seconds: int = Field(

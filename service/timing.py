@@ -16,6 +16,8 @@ class StageTime:
     ms: float = 0.0
     degraded: str | None = None
     note: str | None = None
+    key: str = ""
+    """What metrics call it; its name where this is empty."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,10 @@ class RequestTiming:
     """Stage -> scores that were NaN or infinite."""
     bundle_id: str = ""
     user: str = ""
+    rung: str | None = None
+    """The fine-ranker that gave the scores; None: no fine-ranker did."""
+    ladder_step: int = 0
+    """The first rung that the load allowed."""
 
     @property
     def total_ms(self) -> float:
@@ -61,6 +67,13 @@ class RequestTiming:
         self.stages.append(StageTime(name, seen, seen, degraded=reason))
         self.degraded.append(f"{name}: {reason}")
 
+    def scored_by_rung(self, stage: StageTime, rung: str, key: str, why: str | None) -> None:
+        """`stage` was this fine-ranker's; `why` it was not the best there is, None where it was."""
+        self.rung, stage.key = rung, key
+        if why is not None:
+            stage.note = f"{rung}, {why}"
+            self.degraded.append(f"{stage.name}: {rung}, {why}")
+
     def skip_empty(self, *names: str) -> None:
         """Stages that had nothing to do."""
         self.stages.extend(StageTime(name, 0, 0) for name in names)
@@ -71,6 +84,10 @@ class RequestTiming:
             self.non_finite[stage] = self.non_finite.get(stage, 0) + non_finite
 
     def server_timing(self) -> str:
-        """The Server-Timing header: milliseconds of every part, then the total."""
-        parts = [*self.waits.items(), *((s.name, s.ms) for s in self.stages), ("total", self.total_ms)]
+        """The Server-Timing header: milliseconds of every part, then the total. A fine-ranker other than
+        the full one is described by its rung."""
+        parts = [*self.waits.items(), *((self._part(s), s.ms) for s in self.stages), ("total", self.total_ms)]
         return ", ".join(f"{name};dur={ms:.3f}" for name, ms in parts)
+
+    def _part(self, stage: StageTime) -> str:
+        return stage.name if stage.key in ("", stage.name) else f'{stage.name};desc="{self.rung}"'

@@ -50,7 +50,8 @@ class Measured:
 class Connection:
     """One kept-alive connection with at most one request under way."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], accepted: Sequence[int] = (200,)) -> None:
+        self.accepted, self.status = accepted, 0
         self.socket = socket.create_connection(address, timeout=STALLED_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.started = 0.0
@@ -75,7 +76,7 @@ class Connection:
     def read(self) -> bool | None:
         """Take what has arrived; whether the answer is whole, None when the server closed an idle connection.
 
-        LoadError unless the answer is a success.
+        LoadError unless the answer's status is one of those accepted.
         """
         piece = self.socket.recv(PIECE, socket.MSG_DONTWAIT)
         if not piece:
@@ -83,8 +84,9 @@ class Connection:
                 return None
             raise LoadError("the server closed the connection with a request under way")
         self._parser.feed_data(piece)
-        if self.complete and (status := self._parser.get_status_code()) != 200:
+        if self.complete and (status := self._parser.get_status_code()) not in self.accepted:
             raise LoadError(f"status {status}: {self.body[:300].decode(errors='replace')}")
+        self.status = self._parser.get_status_code()
         return self.complete
 
     @property
@@ -96,8 +98,8 @@ class Connection:
 class Connections:
     """Connections to one server, and the poll that says which of them have something."""
 
-    def __init__(self, address: tuple[str, int], n: int) -> None:
-        self._address = address
+    def __init__(self, address: tuple[str, int], n: int, accepted: Sequence[int] = (200,)) -> None:
+        self._address, self._accepted = address, accepted
         self._poll = select.epoll()
         self._by_number: dict[int, Connection] = {}
         self.idle = deque(self._open() for _ in range(n))
@@ -125,7 +127,7 @@ class Connections:
             each.socket.close()
 
     def _open(self) -> Connection:
-        opened = Connection(self._address)
+        opened = Connection(self._address, self._accepted)
         self._by_number[opened.socket.fileno()] = opened
         self._poll.register(opened.socket, select.EPOLLIN)
         return opened

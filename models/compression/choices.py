@@ -4,6 +4,7 @@ Structure first, then fine-tuning with what has become of it, then the tables' n
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.compression.recipe import Recipe
@@ -13,10 +14,28 @@ from models.networks.config import DeepConfig, DinConfig
 Forms = dict[str, tuple[str, ...]]
 """Part -> its forms by name; the first is as it is."""
 WHOLE = "whole"
-TEACHERS = ("0", "0.3", "1")
-RATES = ("0.0001", "0.0003", "0.001")
-USUAL = ("0.3", "0.0003")
-"""The teacher's weight and the learning rate that every survivor is fine-tuned with first."""
+TEACHERS, RATES = (0.0, 0.3, 1.0), (1e-4, 3e-4, 1e-3)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of fine-tuning."""
+
+    teacher: float = 0.3
+    learning_rate: float = 3e-4
+    tables: bool = False
+    """What was trained for one epoch may be harmed by a second one (docs/compression.md)."""
+
+
+USUAL = Settings()
+"""What every survivor is fine-tuned with first."""
+OTHERS = tuple(
+    each
+    for tables in (False, True)
+    for rate in RATES
+    for teacher in TEACHERS
+    if (each := Settings(teacher, rate, tables)) != USUAL
+)
 
 
 def forms_of(subject: Subject) -> Forms:
@@ -24,7 +43,7 @@ def forms_of(subject: Subject) -> Forms:
     model = subject.embedded
     forms: Forms = {}
     if isinstance(model, DinConfig):
-        units = [(max(2, a // n), max(1, b // n)) for a, b in [model.attention_hidden] for n in (2, 5, 10)]
+        units = [(max(2, a * n // 20), max(1, b * n // 20)) for a, b in [model.attention_hidden] for n in (10, 4, 3, 2)]
         forms["attention"] = (WHOLE, *dict.fromkeys(f"{a}-{b}" for a, b in units))
     if isinstance(model, DeepConfig):
         forms["hidden"] = (WHOLE, *("-".join(str(max(1, units // n)) for units in model.hidden) for n in (2, 4)))
@@ -33,9 +52,8 @@ def forms_of(subject: Subject) -> Forms:
     return forms
 
 
-def recipe_of(chosen: Mapping[str, str], name: str, tuning: tuple[str, str] | None = None) -> Recipe:
-    """The recipe of chosen forms. `tuning`: the teacher's weight and the learning rate; None: without fine-tuning, as
-    it is estimated."""
+def recipe_of(chosen: Mapping[str, str], name: str, settings: Settings | None = None) -> Recipe:
+    """The recipe of chosen forms. `settings`: of fine-tuning; None: without, as it is estimated."""
     steps: list[dict[str, Any]] = []
     pruned: dict[str, list[int]] = {}
     if chosen.get("attention", WHOLE) != WHOLE:
@@ -46,8 +64,8 @@ def recipe_of(chosen: Mapping[str, str], name: str, tuning: tuple[str, str] | No
         steps.append({"step": "prune"} | pruned)
     if chosen.get("rank", WHOLE) != WHOLE:
         steps.append({"step": "factorise", "method": "afm", "layers": {"mlp.layers.*": chosen["rank"]}})
-    if tuning is not None:
-        steps.append({"step": "fine_tune", "teacher": float(tuning[0]), "learning_rate": float(tuning[1])})
+    if settings is not None:
+        steps.append({"step": "fine_tune"} | asdict(settings))
     if chosen["tables"] != "fp32":
         steps.append({"step": "values", "tables": chosen["tables"]})
     return Recipe.model_validate({"name": name, "steps": steps})

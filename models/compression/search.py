@@ -12,8 +12,8 @@ interrupted goes on. The test split is not read.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice, product
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from models.checkpoint import Checkpoint, digest
-from models.compression.choices import RATES, TEACHERS, USUAL, Forms, forms_of, is_whole, recipe_of
+from models.compression.choices import OTHERS, USUAL, Forms, Settings, forms_of, is_whole, recipe_of
 from models.compression.pipeline import Compressed, compress
 from models.compression.registry import take
 from models.compression.sizes import sizes_of
@@ -37,6 +37,8 @@ from models.study import storage_in
 
 ESTIMATED = 40_000
 """Impressions of the validation split that estimates are made on."""
+WORST = -1.0
+"""The change of GAUC of what is not judged, because it is too large."""
 Tell = Callable[[str], None]
 Figures = dict[str, float]
 
@@ -87,7 +89,7 @@ def search(wanted: Search, folder: Path, tell: Tell, *, progress: bool) -> list[
         study = _opened(storage, wanted, folder)
         estimate = _Estimate(wanted, original, folder / "estimates")
         for number in range(len(_done(study)), wanted.trials):
-            said = _estimated(study, forms, estimate, wanted.seed * 1_000_003 + number)
+            said = _estimated(study, forms, estimate, wanted.target, wanted.seed * 1_000_003 + number)
             tell(f"[{number + 1}/{wanted.trials}] {said}")
         survivors = chosen(study, wanted.survivors)
         if not survivors:
@@ -122,7 +124,7 @@ class _Estimate:
         self.quality = self._quality(original)
 
     def __call__(self, forms: Mapping[str, str]) -> Figures | str:
-        """What it comes to; or why it is not worth it: the bound that it misses by its size, or a step's refusal."""
+        """What it comes to, its sizes alone where they miss the target; or why there is no such network."""
         if is_whole(forms):
             return "is the original"
         subject = self.original
@@ -133,8 +135,8 @@ class _Estimate:
         except CompressionError as error:
             return str(error)
         figures = shares(subject, self.original)
-        if missed := [str(bound) for bound in self.wanted.target.sizes if not bound.holds(figures)]:
-            return f"misses {', '.join(missed)}"
+        if not all(bound.holds(figures) for bound in self.wanted.target.sizes):
+            return figures
         quality = self._quality(subject)
         return figures | {f"d{name}": quality[name] - self.quality[name] for name in ("auc", "gauc", "logloss")}
 
@@ -157,9 +159,9 @@ def shares(subject: Subject, original: Subject) -> Figures:
 
 def chosen(study: optuna.Study, most: int) -> list[dict[str, str]]:
     """Forms of the estimates that no other beats, the best estimates first; then the best of the others."""
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
-    unbeaten = {trial.number for trial in study.best_trials} if complete else set()
-    ranked = sorted(complete, key=lambda trial: (trial.number not in unbeaten, -trial.values[2]))
+    judged = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if "dgauc" in t.user_attrs["figures"]]
+    unbeaten = {trial.number for trial in study.best_trials} if judged else set()
+    ranked = sorted(judged, key=lambda trial: (trial.number not in unbeaten, -trial.values[2]))
     found: list[dict[str, str]] = []
     for trial in ranked:
         if trial.params not in found:
@@ -167,8 +169,9 @@ def chosen(study: optuna.Study, most: int) -> list[dict[str, str]]:
     return found[:most]
 
 
-def _estimated(study: optuna.Study, forms: Forms, estimate: _Estimate, seed: int) -> str:
-    """One estimate more, and what is to be said of it."""
+def _estimated(study: optuna.Study, forms: Forms, estimate: _Estimate, target: Target, seed: int) -> str:
+    """One estimate more, and what is to be said of it. What is too large is told too, as beyond the constraint: the
+    sampler then looks for smaller ones."""
     study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
     trial = study.ask({part: CategoricalDistribution(names) for part, names in forms.items()})
     known = next((t for t in study.get_trials(states=(TrialState.COMPLETE,)) if t.params == trial.params), None)
@@ -177,14 +180,17 @@ def _estimated(study: optuna.Study, forms: Forms, estimate: _Estimate, seed: int
         study.tell(trial, state=TrialState.FAIL)
         return f"{shown(trial.params)}: {figures}"
     trial.set_user_attr("figures", figures)
-    study.tell(trial, [figures["bytes"], figures["macs"], figures["dgauc"]])
-    return f"{shown(trial.params)}: {line(figures)}"
+    for bound in target.sizes:
+        trial.set_constraint(bound.name, figures[bound.name] - bound.value)
+    study.tell(trial, [figures["bytes"], figures["macs"], figures.get("dgauc", WORST)])
+    missed = [str(bound) for bound in target.sizes if not bound.holds(figures)]
+    return f"{shown(trial.params)}: {line(figures)}{'  misses ' + ', '.join(missed) if missed else ''}"
 
 
 def _tuned(
     survivors: list[dict[str, str]], wanted: Search, original: Subject, folder: Path, tell: Tell, *, progress: bool
 ) -> Iterator[Candidate]:
-    """Every survivor with the usual settings; then those that came out best with other settings, best first."""
+    """Every survivor with the usual settings; then the two that came out best with other ones."""
     made: list[tuple[dict[str, str], Candidate]] = []
     for number in range(wanted.tunings):
         following = _following(survivors, made)
@@ -206,16 +212,14 @@ def _tuned(
 
 def _following(
     survivors: list[dict[str, str]], made: list[tuple[dict[str, str], Candidate]]
-) -> tuple[dict[str, str], tuple[str, str], str] | None:
+) -> tuple[dict[str, str], Settings, str] | None:
     """Forms, settings and name of what is to be fine-tuned next; None when all was tried."""
     names = {candidate.name for _, candidate in made}
     best_first = sorted(made, key=lambda each: -each[1].figures["dgauc"])
     usual = [(forms, USUAL) for forms in survivors]
-    others = [
-        (forms, settings) for forms, _ in best_first for settings in product(TEACHERS, RATES) if settings != USUAL
-    ]
+    others = [(forms, settings) for settings in OTHERS for forms, _ in best_first[:2]]
     for forms, settings in (*usual, *others):
-        said = json.dumps([forms, settings], sort_keys=True)
+        said = json.dumps([forms, asdict(settings)], sort_keys=True)
         name = f"candidate-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
         if name not in names:
             return forms, settings, name

@@ -32,18 +32,22 @@ class Cost:
 def cost_of(network: Network) -> Cost:
     """Multiply-adds of `network`. Of two towers, as they are served: ad vectors are stored, so a candidate costs the
     inner product with one, and a request its query vector."""
+    if not isinstance(network, TwoTower):
+        return cost_of_graph(network)
+    training = network.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        query, _ = network.eval().query(one_request(network.schema, 2))
+    network.train(training)
+    return Cost(_multiply_adds(counter), query.shape[-1])
+
+
+def cost_of_graph(network: Network) -> Cost:
+    """Multiply-adds of the network as a fine-ranker: of two towers, the ad's runs for every candidate."""
     training = network.training
     network.eval()
-    two, three = (one_request(network.schema, candidates) for candidates in (2, 3))
-    if isinstance(network, TwoTower):
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            query, _ = network.query(two)
-        cost = Cost(_multiply_adds(counter), query.shape[-1])
-    else:
-        few, more = _forward(network, two), _forward(network, three)
-        cost = Cost(few - 2 * (more - few), more - few)
+    few, more = (_forward(network, one_request(network.schema, candidates)) for candidates in (2, 3))
     network.train(training)
-    return cost
+    return Cost(few - 2 * (more - few), more - few)
 
 
 def one_request(schema: FeatureSchema, candidates: int) -> Batch:

@@ -7,7 +7,7 @@ import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -18,6 +18,7 @@ from service import problem, schemas
 from service.breaker import Breaker
 from service.errors import StoreError
 from service.features import EmbeddedStore
+from service.ladder import Why
 from service.metrics import Metrics
 from service.timing import RequestTiming, StageTime
 from service.user_cache import Limits, UserCache
@@ -117,6 +118,7 @@ ANSWERS: tuple[Any, ...] = (
     schemas.FlagsResponse,
     schemas.AdFlagsOut,
     schemas.BundleOut,
+    schemas.RungOut,
 )
 
 
@@ -177,8 +179,9 @@ def test_reasons_of_degraded_answers() -> None:
     for node in ast.walk(ast.parse((ROOT / "service/cascade.py").read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "skip":
             stage, _, reason = (ast.unparse(argument).strip("'") for argument in node.args)
-            skips.add(f"{stage}: {reason}")
-    assert skips == {name for name in said if name.endswith(": deadline")}
+            skips |= {f"{stage}: {each}" for each in (get_args(Why) if reason == "why" else [reason])}
+    skips |= {f"finerank: NAME, {why}" for why in get_args(Why)}
+    assert skips == {name for name in said if name.endswith(("deadline", "load"))}
 
 
 def test_metrics_are_those_of_the_service() -> None:

@@ -13,7 +13,17 @@ import bundle.errors
 import service.errors
 from bundle.cell_files import LEVELS
 from bundle.folder import Bundle, open_bundle
-from bundle.manifest import FinerankStage, GoldenSpec, GraphSpec, Manifest, PrerankStage, QscoreStage, RetrievalStage
+from bundle.ladder import Worth
+from bundle.manifest import (
+    FinerankStage,
+    GoldenSpec,
+    GraphSpec,
+    Manifest,
+    PrerankStage,
+    QscoreStage,
+    RetrievalStage,
+    Rung,
+)
 from bundle.precision import Deviation, Precision, Trial
 from bundle.record import pack, unpack
 from bundle.row_sets import DENSE
@@ -100,6 +110,8 @@ def test_the_manifests_keys_are_all_there() -> None:
         assert codes(stage) == [f"stages.{name}"]
         assert set(codes(further)) == set(model.model_fields) - {"keep"}
     assert all(f"`{kind}`" in PAGE for kind in Kind)
+    assert [name for row in table(PAGE, "worth") for name in codes(row[0])] == list(Worth.model_fields)
+    assert set(Rung.model_fields) == {*FinerankStage.model_fields, "name"} - {"keep", "ladder"}
 
 
 def test_golden_arrays_are_as_described(opened: Bundle) -> None:

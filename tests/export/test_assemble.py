@@ -23,12 +23,12 @@ from export.assemble import (
     Trained,
     ad_vectors,
     assemble,
-    fixed_position,
     posting_fields,
     proof_split,
     quality,
 )
 from export.parity import GOLDEN_TOLERANCE, ParityError
+from export.request_graph import fixed_position
 from models.checkpoint import Checkpoint, open_checkpoint
 from models.config import ConfigError
 from models.networks.dqm import Dqm

@@ -92,6 +92,32 @@ def test_a_stage_left_out_is_tried_again_in_time() -> None:
     assert 10 <= skipped <= 20  # 500 ms x 0.9^n falls below 99 ms at n = 16
 
 
+def test_the_run_of_a_stage_that_was_left_out_says_what_it_takes() -> None:
+    """It is the only fresh measurement: neither the old mean nor what was forgiven counts any more."""
+    estimates = Estimates()
+    for _ in range(50):
+        estimates.observe("finerank", 100, 500.0)
+    estimates.forgive("finerank", 100)
+    assert estimates.of("finerank", 100) == 450.0
+    estimates.observe("finerank", 100, 5.0)
+    assert estimates.of("finerank", 100) == 5.0
+    estimates.observe("finerank", 100, 15.0)
+    assert estimates.of("finerank", 100) == 6.0, "from then on it is a mean again"
+
+
+def test_of_several_the_best_that_fits_is_taken() -> None:
+    estimates = Estimates()
+    for stage, ms in (("finerank", 500.0), ("finerank.small", 60.0), ("finerank.light", 5.0)):
+        estimates.observe(stage, 100, ms)
+    stages = ("finerank", "finerank.small", "finerank.light")
+    assert Budget(1000).best(estimates, stages, 100) == 0
+    assert Budget(300).best(estimates, stages, 100) == 1
+    assert Budget(30).best(estimates, stages, 100) == 2
+    late = Budget(3)
+    assert late.best(estimates, stages, 100) is None
+    assert late.late
+
+
 def test_a_budget_that_is_spent_allows_nothing_more() -> None:
     estimates = Estimates()
     budget = Budget(0.4)

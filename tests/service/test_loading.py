@@ -14,7 +14,8 @@ from bundle.manifest import MANIFEST, FileEntry, read_manifest
 from service.errors import SettingsError
 from service.loading import load_bundle
 from service.registry import Registry
-from tests.service.world import Recipe, finerank_graph, make_world, settings_for
+from tests.service.graphs import finerank_graph
+from tests.service.world import Recipe, make_world, settings_for
 
 
 def reseal(folder: Path, name: str) -> None:

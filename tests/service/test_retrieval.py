@@ -7,7 +7,8 @@ import pytest
 from bundle.bitmap import Bitmap, of_rows
 from bundle.folder import Bundle
 from service.retrieval import interest_rows, interests, retrieve, worthiest
-from tests.service.world import DIMENSION, SCHEMA
+from tests.service.graphs import DIMENSION
+from tests.service.world import SCHEMA
 
 ADS = 300
 HISTORIES = {"clicks": np.array([[4, 3], [4, 8], [2, 5]]), "searches": np.zeros((1, 1), dtype=np.int64)}

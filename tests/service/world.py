@@ -3,7 +3,6 @@
 300 ads, a user of two histories. `expected_query` and `expected_logits` are the whole models.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto
 
 from bundle.ad_index import AdIndex
 from bundle.ad_vectors import AdVectors
@@ -20,6 +18,7 @@ from bundle.cell_files import arrange, save_cells
 from bundle.encoding import Encoder
 from bundle.folder import Bundle, open_bundle, write_bundle
 from bundle.golden import Common, GoldenRow, save_golden
+from bundle.ladder import Worth
 from bundle.manifest import (
     Catalogue,
     FinerankStage,
@@ -30,6 +29,7 @@ from bundle.manifest import (
     PrerankStage,
     QscoreStage,
     RetrievalStage,
+    Rung,
     Stages,
     TensorSpec,
 )
@@ -38,7 +38,18 @@ from bundle.row_sets import write_row_sets
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, HistorySpec, Kind, Side
 from bundle.vocabulary import Vocabulary
 from service.settings import Settings
-from tests.service.nodes import Nodes
+from tests.service.graphs import (
+    DIMENSION,
+    FINERANK_INPUTS,
+    MATCH,
+    OFFSET,
+    QUERY_INPUTS,
+    RUNG_INPUTS,
+    RUNGS,
+    finerank_graph,
+    query_graph,
+    rung_graph,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,7 +57,6 @@ CITIES = Vocabulary.of(["Lyon", "Oslo", "Rome"])
 SCENES = Vocabulary.of(["feed", "search", "story"])
 CATEGORIES = Vocabulary.of(["books", "cars", "food", "games", "shoes"])
 BRANDS = Vocabulary.of(range(100, 110))
-DIMENSION = 4
 CELLS = 10
 """Of ads with one brand, and so with one category."""
 
@@ -78,9 +88,6 @@ SCHEMA = FeatureSchema(
         HistorySpec(name="searches", fields=("category",), of_ads=False, max_length=5, events=("search",)),
     ),
 )
-OFFSET = -1.0
-MATCH = 0.5
-"""Added to the logit for each click on an ad of the candidate's category."""
 
 
 def expected_query(common: Common) -> tuple[Floats, float]:
@@ -89,14 +96,16 @@ def expected_query(common: Common) -> tuple[Floats, float]:
     return (likes[2:6] + 0.1 * common.context[0]).astype(np.float32), OFFSET + 0.01 * float(common.user[0])
 
 
-def expected_logits(common: Common, fields: npt.NDArray[Any], numbers: Floats) -> Floats:
-    """Fine-rank logits of the ads with these encoded fields and numbers."""
+def expected_logits(common: Common, fields: npt.NDArray[Any], numbers: Floats, rung: str = "full") -> Floats:
+    """Fine-rank logits of the ads with these encoded fields and numbers. Further rungs do not look at the history, and
+    add what RUNGS says."""
     matches = (common.histories["clicks"][:, 0][:, None] == fields[None, :, 0]).sum(axis=0)
     searched = (common.histories["searches"][:, 0][:, None] == fields[None, :, 0]).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         price = 0.1 * np.log(numbers[:, 0])
     shared = 0.1 * float(common.context[0]) + 0.05 * float(common.user[0]) + 0.2 * float(common.user_numbers[0])
-    logits = MATCH * matches + 0.25 * searched + price + 0.01 * fields[:, 1] + shared - 3.0
+    likes = MATCH * matches + 0.25 * searched if rung == "full" else RUNGS[rung]
+    logits = likes + price + 0.01 * fields[:, 1] + shared - 3.0
     return np.asarray(logits, dtype=np.float32)
 
 
@@ -122,6 +131,10 @@ class Recipe:
     filters: tuple[str, ...] = ("category", "brand")
     targeting: tuple[str, ...] = ()
     """Any of TARGETED."""
+    rungs: tuple[str, ...] = ()
+    """Any of RUNGS."""
+    rung_shift: float = 0.0
+    """Added to the golden logits of rungs, so that they are wrong."""
 
 
 TARGETED = ("scene", "region")
@@ -253,6 +266,8 @@ def _fill(folder: Path, recipe: Recipe) -> None:
     np.save(folder / "postings/category.offsets.npy", bounds.astype(np.int64))
     onnx.save(query_graph(), folder / "query.onnx")
     onnx.save(finerank_graph(), folder / "finerank.onnx")
+    for name in recipe.rungs:
+        onnx.save(rung_graph(name), folder / f"finerank-{name}.onnx")
     _write_users(folder)
     _write_golden(folder, arrays, recipe)
 
@@ -282,7 +297,12 @@ def _write_golden(folder: Path, arrays: dict[str, Any], recipe: Recipe) -> None:
         ads[np.isin(ads, poisoned)] = 1
         query, offset = expected_query(common)
         logits = expected_logits(common, arrays["fields"][ads], arrays["numbers"][ads]) + recipe.golden_shift
-        rows.append(GoldenRow(common, ads, query, offset, logits.astype(np.float32)))
+        ladder = {
+            name: expected_logits(common, arrays["fields"][ads], arrays["numbers"][ads], name) + recipe.rung_shift
+            for name in recipe.rungs
+        }
+        ladder = {name: each.astype(np.float32) for name, each in ladder.items()}
+        rows.append(GoldenRow(common, ads, query, offset, logits.astype(np.float32), ladder))
     save_golden(folder, rows)
 
 
@@ -292,20 +312,6 @@ def _vocabularies() -> dict[str, Vocabulary]:
 
 def _schema(recipe: Recipe) -> FeatureSchema:
     return SCHEMA.model_copy(update={"key_type": "string"}) if recipe.string_ads else SCHEMA
-
-
-QUERY_INPUTS: Sequence[tuple[str, str, tuple[int | str, ...]]] = (
-    ("user", "int64", (2,)),
-    ("context", "int64", (2,)),
-    ("history_clicks", "int64", ("length_clicks", 2)),
-)
-FINERANK_INPUTS: Sequence[tuple[str, str, tuple[int | str, ...]]] = (
-    *QUERY_INPUTS,
-    ("user_numbers", "float32", (1,)),
-    ("history_searches", "int64", ("length_searches", 1)),
-    ("ads", "int64", ("ads", 2)),
-    ("ad_numbers", "float32", ("ads", 1)),
-)
 
 
 def _manifest(recipe: Recipe) -> Manifest:
@@ -339,7 +345,19 @@ def _manifest(recipe: Recipe) -> Manifest:
                 keep=recipe.prerank,
             ),
             finerank=FinerankStage(
-                model="din", graph=graph("finerank.onnx", FINERANK_INPUTS, [("logits", ("ads",))]), keep=recipe.answer
+                model="din",
+                graph=graph("finerank.onnx", FINERANK_INPUTS, [("logits", ("ads",))]),
+                keep=recipe.answer,
+                worth=worth(0) if recipe.rungs else None,
+                ladder=tuple(
+                    Rung(
+                        name=name,
+                        model="dnn",
+                        graph=graph(f"finerank-{name}.onnx", RUNG_INPUTS, [("logits", ("ads",))]),
+                        worth=worth(i + 1),
+                    )
+                    for i, name in enumerate(recipe.rungs)
+                ),
             ),
         ),
         golden=GoldenSpec(requests=2, query_tolerance=1e-5, logit_tolerance=1e-5),
@@ -348,31 +366,16 @@ def _manifest(recipe: Recipe) -> Manifest:
     )
 
 
-def query_graph() -> onnx.ModelProto:
-    """`expected_query`."""
-    g = Nodes()
-    one_hot = g("Gather", g.constant(np.eye(8)[:, 2:6], np.float32), g.column("history_clicks", 0), axis=0)
-    likes = g("ReduceSum", one_hot, g.constant([0], np.int64), keepdims=0)
-    g("Add", likes, g.number("context", 0, 0.1), output="query")
-    g("Add", g.number("user", 0, 0.01), g.constant(OFFSET, np.float32), output="offset")
-    return g.model("query", QUERY_INPUTS, [("query", (DIMENSION,)), ("offset", ())])
-
-
-def finerank_graph() -> onnx.ModelProto:
-    """`expected_logits`."""
-    g = Nodes()
-    category = g("Unsqueeze", g.column("ads", 0), g.constant([0], np.int64))
-
-    def matches(history: str, weight: float) -> str:
-        past = g("Unsqueeze", g.column(history, 0), g.constant([1], np.int64))
-        equal = g("Cast", g("Equal", past, category), to=TensorProto.FLOAT)
-        count = g("ReduceSum", equal, g.constant([0], np.int64), keepdims=0)
-        return g("Mul", count, g.constant(weight, np.float32))
-
-    price = g("Mul", g("Log", g.column("ad_numbers", 0)), g.constant(0.1, np.float32))
-    brand = g("Mul", g("Cast", g.column("ads", 1), to=TensorProto.FLOAT), g.constant(0.01, np.float32))
-    shared = g("Add", g.number("context", 0, 0.1), g.number("user", 0, 0.05))
-    shared = g("Add", g("Add", shared, g.number("user_numbers", 0, 0.2)), g.constant(-3.0, np.float32))
-    total = g("Add", matches("history_clicks", MATCH), matches("history_searches", 0.25))
-    g("Add", g("Add", g("Add", total, price), brand), shared, output="logits")
-    return g.model("finerank", FINERANK_INPUTS, [("logits", ("ads",))])
+def worth(place: int) -> Worth:
+    """Of the rung at this place: half of what the one above costs."""
+    return Worth(
+        multiply_adds=1024 >> place,
+        request_multiply_adds=0,
+        bytes=4096,
+        p50_ms=8.0 / 2**place,
+        p99_ms=16.0 / 2**place,
+        candidates=500,
+        requests=200,
+        processor="none",
+        quality={"auc": (0.7, 0.65, 0.6)[place]},
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from export.assemble import Trained
 from models.compression import pipeline, search
-from models.compression.choices import forms_of, is_whole, recipe_of
+from models.compression.choices import Settings, forms_of, is_whole, recipe_of
 from models.compression.pipeline import Compressed
 from models.compression.search import Candidate, Search, best_of, front
 from models.compression.subject import Subject
@@ -88,10 +88,10 @@ def test_nothing_small_enough_is_said(market: Market, trained: Trained, tmp_path
 
 def test_forms_become_a_recipe_in_order(trained: Trained) -> None:
     forms = forms_of(Subject(trained.finerank.config, trained.finerank.network()))
-    assert forms["attention"] == ("whole", "3-1", "2-1")  # of 6-3: a half, a fifth and a tenth, at least 2 and 1
+    assert forms["attention"] == ("whole", "3-1", "2-1")  # of 6-3: at least 2 and 1
     assert forms["hidden"] == ("whole", "6-3", "3-1")
     smallest = {part: names[-1] for part, names in forms.items()}
-    recipe = recipe_of(smallest, "small", ("0.3", "0.001"))
+    recipe = recipe_of(smallest, "small", Settings())
     assert [step.step for step in recipe.steps] == ["prune", "factorise", "fine_tune", "values"]
     assert [step.step for step in recipe_of(smallest, "small").steps] == ["prune", "factorise", "values"]
     first = {part: names[0] for part, names in forms.items()}
@@ -101,7 +101,12 @@ def test_forms_become_a_recipe_in_order(trained: Trained) -> None:
 
 def test_the_front_has_what_no_other_beats(market: Market, trained: Trained, tmp_path: Path) -> None:
     found = pipeline.compress(
-        trained.finerank, recipe_of({"tables": "fp32"}, "t", ("0", "0.001")), market.data, tmp_path, 1, progress=False
+        trained.finerank,
+        recipe_of({"tables": "fp32"}, "t", Settings(0.0, 1e-3, True)),
+        market.data,
+        tmp_path,
+        1,
+        progress=False,
     )
 
     def candidate(name: str, size: float, gauc: float) -> Candidate:
