@@ -111,7 +111,7 @@ def test_the_manifests_keys_are_all_there() -> None:
         assert set(codes(further)) == set(model.model_fields) - {"keep"}
     assert all(f"`{kind}`" in PAGE for kind in Kind)
     assert [name for row in table(PAGE, "worth") for name in codes(row[0])] == list(Worth.model_fields)
-    assert set(Rung.model_fields) == {*FinerankStage.model_fields, "name"} - {"keep", "ladder"}
+    assert set(Rung.model_fields) == {*FinerankStage.model_fields, "name"} - {"keep", "ladder", "label"}
 
 
 def test_golden_arrays_are_as_described(opened: Bundle) -> None:
