@@ -31,6 +31,8 @@ class Picture:
     y: str = "milliseconds"
     days: bool = False
     """Along x are days instead of sizes on a logarithmic scale."""
+    linear: bool = False
+    """Along y no logarithmic scale."""
 
 
 PICTURES = (
@@ -54,6 +56,8 @@ PICTURES = (
     ),
     Picture("daily-auc", "daily.auc.", "Each day by networks of the days before", "day", y="AUC", days=True),
     Picture("daily-seconds", "daily.seconds.", "What they cost", "day", y="seconds, processor time", days=True),
+    Picture("rows-start", "rows.start.", "Rows shared after training", "ids ÷ rows", y="AUC", linear=True),
+    Picture("rows-scratch", "rows.scratch.", "Trained with shared rows", "ids ÷ rows", y="AUC", linear=True),
 )
 
 
@@ -112,7 +116,7 @@ def draw(picture: Picture, lines: Series, path: Path) -> None:
             axes.xaxis.set_minor_formatter("")
         if picture.from_zero:
             axes.set_ylim(0, 1.1 * max(y for points in lines.values() for _, y in points))
-        elif not picture.days:
+        elif not (picture.days or picture.linear):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")

@@ -14,7 +14,8 @@ from export.parity import Feeds
 from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from models.networks.attention import ActivationUnit
 from models.networks.din import Din
-from models.networks.layers import SideEncoder, key
+from models.networks.encoder import SideEncoder
+from models.networks.layers import key
 from models.networks.network import ONLINE_POSITION
 
 

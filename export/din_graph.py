@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from bundle.schema import PADDING
 from export.column_attention import ColumnAttention, padded
 from export.columns import ColumnLinear, folded
-from export.stored_arena import StoredArena
+from export.stored_arena import stored
 from models.networks.attention import ActivationUnit
 from models.networks.din import Din
-from models.networks.layers import SideEncoder, key
+from models.networks.encoder import SideEncoder
+from models.networks.layers import key
 
 Feeds = dict[str, Tensor]
 
@@ -29,12 +30,9 @@ class DinServing(nn.Module):
 
     def __init__(self, din: Din) -> None:
         super().__init__()
-        self.schema, self.arena = din.schema, StoredArena(din.arena)
-        self.user, self.context = SideEncoder(self.arena, din.schema.user), SideEncoder(self.arena, din.schema.context)
-        self.ad = SideEncoder(self.arena, din.schema.ad)
-        self.behaviours = nn.ModuleDict(
-            {key(h): SideEncoder(self.arena, din.schema.ad, h.fields) for h in din.schema.histories}
-        )
+        din = stored(din)
+        self.schema, self.arena, self.behaviours = din.schema, din.arena, din.behaviours
+        self.user, self.context, self.ad = din.user, din.context, din.ad
         self.attention = nn.ModuleDict(
             {key(h): ColumnAttention(_unit(din.attention[key(h)]), h.max_length) for h in din.schema.histories}
         )
@@ -43,7 +41,7 @@ class DinServing(nn.Module):
             biases[-1] = _there(biases[-1]) + din.position.weight.detach()[0]
         first_bias = biases[0] if biases[0] is not None else weights[0].new_zeros(len(weights[0]))
         widths = [self.user.dimension + self.context.dimension, self.ad.dimension]
-        widths += [len(self.schema.embedded_of(h)) * din.config.embedding for h in self.schema.histories]
+        widths += din.behaviour_widths
         common, ad, *interests = torch.split(weights[0], widths, dim=1)
         self.common_weight, self.first_bias = nn.Parameter(common.T.clone()), nn.Parameter(first_bias)
         self.ad_weight = nn.Parameter(ad.clone())
@@ -66,8 +64,10 @@ class DinServing(nn.Module):
             )
             # A row times a matrix: the other way round ONNX Runtime takes 67 us for 200 x 64 instead of 7.
             once = (common.unsqueeze(0) @ self.common_weight + once).squeeze(0)
-        embedded = self.arena(*self.ad.asked(ads))  # [N, A, d]: behaviours have some of the same columns
-        x = self.ad_weight @ self.ad.joined(embedded, ads, feeds.get("ad_numbers")).T + once.unsqueeze(-1)  # [h, N]
+        # [N, A, d]: behaviours have some of the same columns
+        embedded = self.arena(*self.ad.asked(ads)) if self.ad.is_plain else None
+        ad = self.ad(self.arena, ads, feeds.get("ad_numbers"), embedded)
+        x = self.ad_weight @ ad.T + once.unsqueeze(-1)  # [h, N]
         for weight, history in zip(self.interest_weights, self.schema.histories, strict=True):
             attention = self.attention[key(history)]
             assert isinstance(attention, ColumnAttention)
@@ -77,11 +77,13 @@ class DinServing(nn.Module):
             k = encoder(self.arena, ids)  # [L, D]
             columns = [column for column in self.schema.history_columns(history) if column in every]
             chosen = slice(None) if columns == every else columns
-            q = encoder.joined(embedded[:, chosen], ads[:, chosen]).T  # [D, N]
+            known = embedded[:, chosen] if embedded is not None and encoder.is_plain else None
+            q = encoder(self.arena, ads[:, chosen], embedded=known).T  # [D, N]
             x = x + (weight @ k.T) @ attention(q, k, ids[:, 0] != PADDING)
         for activation, layer in zip(self.activations, self.layers, strict=True):
             x = layer(activation(x))
-        return x.squeeze(0)
+        logits: Tensor = x.squeeze(0)
+        return logits
 
 
 def _unit(module: nn.Module) -> ActivationUnit:

@@ -14,9 +14,7 @@ class QueryGraph(nn.Module):
 
     def __init__(self, network: TwoTower) -> None:
         super().__init__()
-        served = stored(network)
-        assert isinstance(served, TwoTower)
-        self.network = served
+        self.network = stored(network)
 
     def forward(self, feeds: Feeds) -> tuple[Tensor, Tensor]:
         """A batch of one request through `TwoTower.query_of`, at position 0."""

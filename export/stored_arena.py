@@ -10,6 +10,7 @@ Codes and scales are those that models/networks/rounding.py computes with (bundl
 """
 
 import copy
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,12 @@ from torch import Tensor, nn
 from bundle.manifest import GraphSpec
 from bundle.precision import Precision, Stored
 from bundle.rounding import pack, quantise
-from models.networks.layers import Arena
+from models.networks.layers import Arena, module_name
+from models.networks.merging import merged
 from models.networks.network import Network
+from models.networks.tables import CompressedTable
+
+Kind = TypeVar("Kind", bound=Network)
 
 
 class StoredRows(nn.Module):
@@ -52,23 +57,41 @@ class StoredRows(nn.Module):
         return found
 
 
+class StoredTable(CompressedTable):
+    """A table of fewer rows or columns, its rows as they are stored."""
+
+    def __init__(self, table: CompressedTable) -> None:
+        nn.Module.__init__(self)
+        self.name, self.size, self.config = table.name, table.size, table.config
+        self.buckets, self.quotients, self.width = table.buckets, table.quotients, table.width
+        self.held = StoredRows(table.weight.detach(), table.config.values)
+        self.expansion = copy.deepcopy(table.expansion)
+        self.register_buffer("remap", copy.deepcopy(table.remap))
+
+    def stored(self, rows: Tensor) -> Tensor:
+        """Rows [..., r] of their numbers [...]."""
+        found: Tensor = self.held(rows)
+        return found
+
+
 class StoredArena(Arena):
-    """The tables of another arena. Those that are stored alike are one array."""
+    """The tables of another arena. Those of its array that are stored alike are one array."""
 
     def __init__(self, arena: Arena) -> None:
         nn.Module.__init__(self)
         self.dimension, self.shared, self.fields = arena.dimension, arena.shared, arena.fields
-        self.values = arena.values
+        self.values, self.dropped = arena.values, arena.dropped
+        self.tables = nn.ModuleDict({module_name(each.name): StoredTable(each) for each in arena.compressed()})
         self.starts: dict[str, int] = {}
         """By table: where it begins in the array of its form."""
         self.forms = nn.ModuleDict()
         weight = arena.weight.detach()
         padding = weight.new_zeros(1, arena.dimension)
-        forms: list[Stored] = list(dict.fromkeys(self.values.values())) or ["fp32"]
+        forms: list[Stored] = list(dict.fromkeys(self.values[name] for name in arena.starts)) or ["fp32"]
         for form in forms:
             rows, pieces = 0, [] if arena.starts else [padding]
-            for table in (name for name, each in self.values.items() if each == form):
-                start, size = arena.starts[table], arena.fields[table].size
+            for table, start in ((name, start) for name, start in arena.starts.items() if self.values[name] == form):
+                size = arena.fields[table].size
                 self.starts[table] = rows
                 pieces += [padding, weight[start + 1 : start + size]]
                 rows += size
@@ -93,9 +116,11 @@ class StoredArena(Arena):
         return torch.stack(pieces, dim=-2)
 
 
-def stored(network: Network) -> Network:
-    """The network with its tables as they are stored. It shares nothing with the one that is given, nor is changed."""
-    return copy.deepcopy(network, {id(network.arena): StoredArena(network.arena)})
+def stored(network: Kind) -> Kind:
+    """The network with its tables as they are stored, and their expansions in the layers that read them (merging.py).
+    It shares nothing with the one that is given, nor is changed."""
+    served = merged(network)
+    return copy.deepcopy(served, {id(served.arena): StoredArena(served.arena)})
 
 
 def given(network: Network) -> dict[str, Stored]:

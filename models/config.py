@@ -124,7 +124,7 @@ class TrainConfig(Frozen):
     def _two_networks_that_fit(cls, rocket: RocketConfig | None, info: ValidationInfo) -> RocketConfig | None:
         if rocket is None or "model" not in info.data:  # a wrong model is named by its own error
             return rocket
-        dimensions = {}
+        dimensions, smaller = {}, []
         for place, each in (("model", info.data["model"]), ("rocket.booster", rocket.booster)):
             if isinstance(each, QscoreConfig):
                 raise ValueError(f"{place} must be a network, a qscore is a table")
@@ -132,9 +132,12 @@ class TrainConfig(Frozen):
                 raise ValueError(f"{place}, a {each.kind}, has no embedding to share; share: false trains it without")
             if isinstance(each, EmbeddedConfig):
                 dimensions[place] = each.embedding
+                smaller.append((each.tables, sorted(each.dropped_fields)))
         if rocket.share and len(set(dimensions.values())) > 1:
             said = ", ".join(f"{place}.embedding is {dimension}" for place, dimension in dimensions.items())
             raise ValueError(f"embeddings are shared, so both networks need one dimension: {said}")
+        if rocket.share and smaller[1:] != smaller[:-1]:
+            raise ValueError("embeddings are shared, so both networks need the same tables and dropped_fields")
         return rocket
 
     @model_validator(mode="after")

@@ -197,6 +197,8 @@ def _rows(arena: Arena, old: Arena, vocabularies: Mapping[str, Vocabulary], befo
     rows[PADDING] = PADDING
     new = np.zeros(len(rows), dtype=np.bool_)
     for table, start in arena.starts.items():
+        if table not in old.starts:
+            raise ConfigError(f"model.tables: the earlier network has no rows like those of table {table!r}")
         field, was = arena.fields[table], old.fields[table]
         ids = np.arange(field.size)
         if field.vocabulary is not None and was.vocabulary is not None:

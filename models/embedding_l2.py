@@ -12,7 +12,6 @@ from torch import Tensor
 from bundle.schema import PADDING
 from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
-from models.networks.layers import SideEncoder, key
 from models.networks.network import Network
 
 
@@ -21,29 +20,29 @@ class EmbeddingL2:
 
     def __init__(self, network: Network, data: PreparedData, strength: float) -> None:
         self.network, self.strength = network, strength
-        counts = torch.zeros(len(network.arena.weight), dtype=torch.float64)
+        self.weights = {"": network.arena.weight} | {each.name: each.weight for each in network.arena.compressed()}
+        """"": the arena's array; by name, tables that stand beside it."""
+        counts = {name: torch.zeros(len(weight), dtype=torch.float64) for name, weight in self.weights.items()}
         for batch in batches(data, "train", 65_536):
-            rows = torch.cat([each.flatten() for each in self._rows(batch)])
-            counts += torch.bincount(rows, minlength=len(counts))
-        self.occurrences = counts.clamp(min=1).float()
+            for name, rows in self._rows(batch).items():
+                counts[name] += torch.bincount(rows, minlength=len(counts[name]))
+        self.counts = {name: count.clamp(min=1).float() for name, count in counts.items()}
+        self.occurrences = self.counts[""]
 
     def penalty(self, batch: Batch) -> Tensor:
         """A scalar to add to the mean loss of the batch."""
-        rows = torch.unique(torch.cat([each.flatten() for each in self._rows(batch)]))
-        rows = rows[rows != PADDING]
-        squares = self.network.arena.weight[rows].square().sum(1)
-        return 0.5 * self.strength * (squares / self.occurrences[rows]).sum()
+        total = torch.zeros(())
+        for name, found in self._rows(batch).items():
+            rows = torch.unique(found)
+            rows = rows[rows != PADDING]
+            squares = self.weights[name][rows].square().sum(1)
+            total = total + (squares / self.counts[name][rows]).sum()
+        return 0.5 * self.strength * total
 
-    def _rows(self, batch: Batch) -> list[Tensor]:
-        """Arena rows of all ids in the batch."""
-        network, arena = self.network, self.network.arena
-        rows = [
-            arena.rows(batch.user, network.user.offsets),
-            arena.rows(batch.context, network.context.offsets),
-            arena.rows(network.ad.embedded(batch.ads), network.ad.offsets),
-        ]
-        for history in network.schema.histories:
-            encoder = network.behaviours[key(history)]
-            assert isinstance(encoder, SideEncoder)
-            rows.append(arena.rows(encoder.embedded(batch.histories[history.name]), encoder.offsets))
-        return rows
+    def _rows(self, batch: Batch) -> dict[str, Tensor]:
+        """Rows of all ids in the batch, by the weight that they are of."""
+        found: dict[str, list[Tensor]] = {}
+        for encoder, ids in self.network.looked_up(batch):
+            for name, rows in encoder.rows(self.network.arena, ids):
+                found.setdefault(name, []).append(rows)
+        return {name: torch.cat(rows) for name, rows in found.items()}

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from bundle.schema import FIRST_KNOWN, FeatureSchema, FieldSpec, HistorySpec, Kind, Side
-from models.config import ConfigError, TrainConfig
+from models.config import ConfigError, RocketConfig, TrainConfig
 from models.data.batches import batches, count
 from models.data.context_values import require_context_field
 from models.data.description import check_description
 from models.data.prepared import PreparedData
 from models.data.spec import CLICK, DataError, DatasetSpec, FeatureColumn
-from models.networks.config import QscoreConfig
+from models.networks.config import EmbeddedConfig, NetworkConfig, QscoreConfig
 from models.networks.registry import build
 from models.pretraining import machine_before, require_pretraining
 from models.rocket import launch, owners
@@ -67,13 +67,26 @@ def require_fields(config: TrainConfig, spec: DatasetSpec, source: str) -> None:
         if isinstance(config.model, QscoreConfig):
             return
         machine_before(config, config.model)
-        network = build(config.model, schema)
-        trained = network if config.rocket is None else launch(network, config.rocket, schema)
+        network = build(_outlined(config.model), schema)
+        trained = network if config.rocket is None else launch(network, _outlined_rocket(config.rocket), schema)
         if settings is not None and settings.history is not None:
             for each in owners(trained):
                 require_pretraining(each, settings)
     except (ConfigError, DataError) as error:
         raise ConfigError(f"{source}: {error} (dataset {spec.name!r})") from error
+
+
+def _outlined(model: NetworkConfig) -> NetworkConfig:
+    """The same, with one row in tables whose ids share rows: how many there may be, the data say."""
+    if not isinstance(model, EmbeddedConfig):
+        return model
+    tables = {name: each.model_copy(update={"rows": each.rows and 1}) for name, each in model.tables.items()}
+    return model.model_copy(update={"tables": tables})
+
+
+def _outlined_rocket(rocket: RocketConfig) -> RocketConfig:
+    assert not isinstance(rocket.booster, QscoreConfig), "refused with the configuration"
+    return rocket.model_copy(update={"booster": _outlined(rocket.booster)})
 
 
 def _require_only(schema: FeatureSchema, field: str) -> None:

@@ -55,6 +55,8 @@ def machine_before(config: TrainConfig, model: NetworkConfig) -> TrainConfig | N
         embedding=model.embedding,
         embedding_std=model.embedding_std,
         position_bias=model.position_bias,
+        tables=model.tables,
+        dropped_fields=model.dropped_fields,
     )
     training = config.training.model_copy(update={"epochs": settings.fm_epochs, "pretraining": from_history})
     return config.model_copy(
@@ -89,6 +91,11 @@ def require_pretraining(network: Network, settings: Pretraining) -> tuple[Histor
     if not network.arena.shared:
         raise ConfigError(
             f"training.pretraining: behaviours and ads share no {field.name!r} embeddings in this kind of model"
+        )
+    if table_of(field) not in network.arena.starts:
+        raise ConfigError(
+            f"training.pretraining: the ids of {table_of(field)!r} have no rows of their own to start: model.tables "
+            "or model.dropped_fields says so"
         )
     return history, field
 

@@ -21,7 +21,7 @@ from models.config import ConfigError, RocketConfig
 from models.data.batches import Batch
 from models.data.prepared import PreparedData
 from models.networks.config import QscoreConfig
-from models.networks.layers import Arena
+from models.networks.layers import table_weights
 from models.networks.network import Network
 from models.networks.registry import build
 from models.teaching import Taught
@@ -92,7 +92,7 @@ class Rocket(nn.Module):
 
     def _dense(self) -> list[nn.Parameter]:
         """All parameters but embeddings."""
-        tables = {id(module.weight) for module in self.modules() if isinstance(module, Arena)}
+        tables = {id(weight) for weight in table_weights(self)}
         return [each for each in self.parameters() if id(each) not in tables]
 
     def prepare(self, data: PreparedData) -> None:

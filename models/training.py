@@ -30,7 +30,7 @@ from models.embedding_l2 import EmbeddingL2
 from models.evaluation import evaluate, network_scorer
 from models.networks.config import FmConfig, NetworkConfig
 from models.networks.crosses import Crosses
-from models.networks.layers import Arena
+from models.networks.layers import Arena, table_weights
 from models.networks.network import Network
 from models.networks.registry import build
 from models.pretraining import machine_before, pretrain, take_over
@@ -170,7 +170,7 @@ class _Run:
         self.averaged = copy.deepcopy(self.network) if self.settings.averaging else None
         if isinstance(self.network, Rocket) and isinstance(self.averaged, Rocket):
             self.network.averaged_in(self.averaged)
-        tables = [module.weight for module in self.network.modules() if isinstance(module, Arena)]
+        tables = table_weights(self.network)
         dense = [p for p in self.network.parameters() if all(p is not table for table in tables)]
         self.optimizer = torch.optim.AdamW(
             [

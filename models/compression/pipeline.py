@@ -26,7 +26,7 @@ from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData
 from models.evaluation import evaluate, network_scorer
-from models.networks.config import ModelConfig, QscoreConfig
+from models.networks.config import ModelConfig, NetworkConfig, QscoreConfig
 
 RECORD = "compression.json"
 MODEL: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
@@ -38,6 +38,8 @@ class Measured(Frozen):
     what: str
     figures: dict[str, float]
     """models/compression/sizes.py, and valid.auc, valid.gauc, valid.logloss."""
+    changed: tuple[str, ...] = ()
+    """What the step changed of the network's configuration: key: value."""
 
 
 class Record(Frozen):
@@ -101,7 +103,7 @@ def _taken(step: Step, digest: str, subject: Subject, material: Material) -> tup
             model = MODEL.validate_json((folder / "model.json").read_bytes())
             assert not isinstance(model, QscoreConfig)
             state = torch.load(folder / "weights.pt", weights_only=True)
-            return subject.rebuilt(model, state), Measured(what=head["what"], figures=head["figures"])
+            return subject.rebuilt(model, state), Measured.model_validate(head["measured"])
     begun = folder / "digest"
     if folder.exists() and (not begun.exists() or begun.read_text() != digest):
         shutil.rmtree(folder)  # of another recipe: nothing in it is of use
@@ -109,11 +111,17 @@ def _taken(step: Step, digest: str, subject: Subject, material: Material) -> tup
     begun.write_text(digest)
     found = take(step, subject, material)
     _require_finite(step, found)
-    after = Measured(what=step.step, figures=figures(found, material.data))
+    after = Measured(what=step.step, figures=figures(found, material.data), changed=changes(subject.model, found.model))
     save_state(folder / "weights.pt", found.network.state_dict())
     (folder / "model.json").write_text(found.model.model_dump_json(indent=1))
-    write_json(done, {"digest": digest, "what": after.what, "figures": after.figures})
+    write_json(done, {"digest": digest, "measured": after.model_dump()})
     return found, after
+
+
+def changes(before: NetworkConfig, after: NetworkConfig) -> tuple[str, ...]:
+    """Each key of the configuration that differs, with what it became."""
+    old, new = before.model_dump(exclude_defaults=True), after.model_dump(exclude_defaults=True)
+    return tuple(f"{key}: {json.dumps(value)}" for key, value in new.items() if old.get(key) != value)
 
 
 def _require_finite(step: Step, subject: Subject) -> None:

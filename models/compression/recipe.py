@@ -1,7 +1,7 @@
 """A recipe: steps that make a trained network smaller, in order. Unknown keys are refused."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
@@ -72,7 +72,110 @@ class Values(Frozen):
     """What all tables are stored in, or some, by name: the vocabulary, or buckets:FIELD of a field without one."""
 
 
-Step = Annotated[FineTune | Factorise | Prune | Values, Field(discriminator="step")]
+class RowStep(Frozen):
+    """Ids of some tables come to share rows."""
+
+    step: str
+    tables: tuple[str, ...] = Field(min_length=1)
+    """By vocabulary; that of a bucketed field F is `buckets:F`."""
+    rows: int | None = Field(default=None, gt=0)
+    """Rows of known ids that are left: kept, hashed to, or of the remainders."""
+    ratio: float | None = Field(default=None, gt=1)
+    """Or: known ids ÷ rows of each table, all its rows together."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if len(given := [name for name in self._sizes() if getattr(self, name) is not None]) != 1:
+            raise ValueError(
+                f"exactly one of {', '.join(self._sizes())} is needed, given are {', '.join(given) or None}"
+            )
+        return self
+
+    def _sizes(self) -> tuple[str, ...]:
+        return ("rows", "ratio")
+
+
+class Cut(RowStep):
+    """Ids that are looked up rarely share the unknown's row."""
+
+    step: Literal["cut"]
+    min_count: int | None = Field(default=None, gt=1)
+    """Or: ids looked up less often in a pass over the training split leave."""
+
+    def _sizes(self) -> tuple[str, ...]:
+        return ("rows", "ratio", "min_count")
+
+
+class Hash(RowStep):
+    """Every id has a row by one hash."""
+
+    step: Literal["hash"]
+
+
+class MultiHash(RowStep):
+    """Every id has the sum of some rows, each by a hash of its own."""
+
+    step: Literal["multi_hash"]
+    hashes: int = Field(default=2, ge=2, le=6)
+
+
+class QuotientRemainder(RowStep):
+    """Every id has a row by its quotient and one by its remainder."""
+
+    step: Literal["quotient_remainder"]
+    combine: Literal["sum", "product"] = "product"
+
+
+class NarrowTables(Frozen):
+    """Tables of fewer columns, by a singular value decomposition; an expansion brings them back."""
+
+    step: Literal["narrow_tables"]
+    tables: tuple[str, ...] = ()
+    """None given: all that become smaller by it."""
+    dimension: int | None = Field(default=None, gt=0)
+    """The same for each."""
+    kept: float | None = Field(default=None, gt=0, lt=1)
+    """Or: as many as keep this share of the squares of the table."""
+    popularity: float | None = Field(default=None, gt=0)
+    """Or: in proportion to (1 / ids of the table) ** popularity, the smallest table keeps all (arXiv 1909.11810)."""
+    weighted: bool = True
+    """Rows count as often as they are looked up in a pass over the training split. False: each once."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        rules = {"dimension": self.dimension, "kept": self.kept, "popularity": self.popularity}
+        if len(given := [name for name, value in rules.items() if value is not None]) != 1:
+            raise ValueError(f"exactly one of {', '.join(rules)} is needed, given are {', '.join(given) or None}")
+        return self
+
+
+class SelectFields(Frozen):
+    """Gates learn what each field is worth; the others leave."""
+
+    step: Literal["select_fields"]
+    keep: int | None = Field(default=None, gt=0)
+    """So many fields stay."""
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    """Or: those whose gate is open at least so often."""
+    strength: float = Field(default=1e-4, gt=0)
+    """Price of a field, in log loss."""
+    steps: int = Field(default=1000, gt=0)
+    """Of the gates' training, on the validation split."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    temperature: float = Field(default=0.2, gt=0)
+    """Of the relaxed Bernoulli variables."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if (self.keep is None) == (self.threshold is None):
+            raise ValueError(f"exactly one of keep, threshold is needed, they are {self.keep} and {self.threshold}")
+        return self
+
+
+Step = Annotated[
+    FineTune | Factorise | Prune | Values | Cut | Hash | MultiHash | QuotientRemainder | NarrowTables | SelectFields,
+    Field(discriminator="step"),
+]
 
 
 class Recipe(Frozen):

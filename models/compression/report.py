@@ -12,7 +12,8 @@ COLUMNS = ("bytes", "table_bytes", "parameters", "multiply_adds", "valid.auc", "
 
 
 def table(steps: Sequence[Measured]) -> str:
-    """One line a step; sizes absolute, quality with its change since the original."""
+    """One line a step; sizes absolute, quality with its change since the original. Below it what the step changed of
+    the configuration, such as the fields that were dropped."""
     lines = ["  " + "step".ljust(20) + "".join(name.rjust(16) for name in COLUMNS)]
     first = steps[0].figures
     for each in steps:
@@ -24,6 +25,7 @@ def table(steps: Sequence[Measured]) -> str:
             else:
                 cells.append(f"{value:,.0f}".rjust(16))
         lines.append("  " + each.what.ljust(20) + "".join(cells))
+        lines += [f"      {change}" for change in each.changed]
     return "\n".join(lines)
 
 

@@ -40,6 +40,11 @@ class Subject:
             raise CompressionError(f"a {self.model.kind} has no embeddings and no layers to make smaller")
         return self.model
 
+    def changed(self, **keys: object) -> NetworkConfig:
+        """Its network's configuration with some keys of EmbeddedConfig changed. CompressionError as of `embedded`."""
+        found: NetworkConfig = self.embedded.model_copy(update=keys)  # type: ignore[assignment]  # of the same class
+        return found
+
     def rebuilt(self, model: NetworkConfig, state: dict[str, torch.Tensor]) -> "Subject":
         """Another network with these weights."""
         network = build(model, self.network.schema)

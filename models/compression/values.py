@@ -7,7 +7,7 @@ from bundle.rounding import row_bytes
 from models.compression.recipe import Values
 from models.compression.subject import CompressionError, Material, Subject
 from models.networks.config import TableConfig
-from models.networks.layers import Arena
+from models.networks.layers import Arena, module_name
 from models.networks.rounding import rounded
 
 LARGEST_HALF = torch.finfo(torch.float16).max
@@ -22,15 +22,18 @@ def values(step: Values, subject: Subject, _: Material) -> Subject:
         raise CompressionError(f"step values: there are no tables {strange}, known: {', '.join(sorted(arena.values))}")
     state = {name: value.clone() for name, value in subject.network.state_dict().items()}
     for name, stored in asked.items():
-        state["arena.weight"][_rows(arena, name)] = _kept(name, arena.weight.detach()[_rows(arena, name)], stored)
+        rows = _rows(arena, name, state)
+        rows.copy_(_kept(name, rows, stored))
     tables = {name: model.tables.get(name, TableConfig()).model_copy(update={"values": asked[name]}) for name in asked}
-    return subject.rebuilt(subject.model.model_copy(update={"tables": {**model.tables, **tables}}), state)
+    return subject.rebuilt(subject.changed(tables={**model.tables, **tables}), state)
 
 
-def _rows(arena: Arena, table: str) -> slice:
-    """Of the arena: those of a table's ids from 1."""
+def _rows(arena: Arena, table: str, state: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Those of a table in a network's state, without the padding's."""
+    if arena.apart(table) is not None:
+        return state[f"arena.tables.{module_name(table)}.weight"][1:]
     first = arena.starts[table] + 1
-    return slice(first, first + arena.fields[table].size - 1)
+    return state["arena.weight"][first : first + arena.fields[table].size - 1]
 
 
 def _kept(table: str, weight: torch.Tensor, stored: Stored) -> torch.Tensor:

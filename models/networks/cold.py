@@ -19,6 +19,7 @@ from bundle.schema import FeatureSchema, Side
 from models.config import ConfigError
 from models.data.batches import Batch
 from models.networks.config import ColdConfig
+from models.networks.encoder import SideEncoder
 from models.networks.layers import Mlp, grouped, key, linear, spread
 from models.networks.network import Network
 
@@ -36,13 +37,19 @@ class Cold(Network):
 
     def __init__(self, config: ColdConfig, schema: FeatureSchema) -> None:
         """ConfigError when `fields` names what is not there, or nothing of the ad."""
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         d = self.arena.dimension
-        histories = [(h.name, len(schema.embedded_of(h)) * d) for h in schema.histories]
-        once = [*fields_of("user", schema.user, d), *fields_of("context", schema.context, d)]
+        histories = list(zip((h.name for h in schema.histories), self.behaviour_widths, strict=True))
+        once = [*fields_of("user", schema.user, self.user, d), *fields_of("context", schema.context, self.context, d)]
         once += [(f"history.{name}", width) for name, width in histories]
-        each = fields_of("ad", schema.ad, d) + [(f"cross.{name}", width) for name, width in histories]
+        each = fields_of("ad", schema.ad, self.ad, d) + [(f"cross.{name}", width) for name, width in histories]
         known = [name for name, _ in once + each]
         if strange := [name for name in config.fields if name not in known]:
             raise ConfigError(f"model.fields: there are no fields {strange}, known: {', '.join(known)}")
@@ -98,9 +105,9 @@ class Cold(Network):
         return dict(zip(self.names, means.tolist(), strict=True))
 
 
-def fields_of(prefix: str, side: Side, dimension: int) -> Fields:
-    """The fields of a side as SideEncoder lines them up: ids, then plain numbers."""
-    ids = [(f"{prefix}.{field.name}", dimension) for field in side.embedded_fields]
+def fields_of(prefix: str, side: Side, encoder: SideEncoder, dimension: int) -> Fields:
+    """The fields of a side as its encoder lines them up: ids, then plain numbers."""
+    ids = [(f"{prefix}.{each.name}", dimension) for each in encoder.columns]
     return ids + [(f"{prefix}.{field.name}", 1) for field in side.number_fields]
 
 

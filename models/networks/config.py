@@ -28,10 +28,31 @@ class LowRankConfig(Frozen):
 
 
 class TableConfig(Frozen):
-    """One embedding table."""
+    """One embedding table: its numbers, fewer rows, a dimension of its own (models/networks/tables.py)."""
 
     values: Stored = "fp32"
     """What its rows are stored in where the network is served. The network computes with what is left of them then."""
+    method: Literal["cut", "hash", "multi_hash", "quotient_remainder"] | None = None
+    """How ids share rows. None: each has its own."""
+    rows: int | None = Field(default=None, gt=0)
+    """Rows of known ids: kept by a cut, hashed to, or of the remainders."""
+    hashes: int = Field(default=2, ge=2, le=6)
+    """Of multi_hash: rows that are summed."""
+    combine: Literal["sum", "product"] = "product"
+    """Of quotient_remainder."""
+    dimension: int | None = Field(default=None, gt=0)
+    """Of the stored rows, which an expansion brings to the network's."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether its rows do not fit into the array of all tables."""
+        return self.method is not None or self.dimension is not None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TableConfig":
+        if (self.method is None) != (self.rows is None):
+            raise ValueError(f"method and rows belong together, they are {self.method} and {self.rows}")
+        return self
 
 
 class EmbeddedConfig(Frozen):
@@ -48,6 +69,8 @@ class EmbeddedConfig(Frozen):
     """Path of a linear layer, as in the network's state_dict -> its rank (models/networks/low_rank.py)."""
     tables: dict[str, TableConfig] = Field(default_factory=dict)
     """Tables that are not like the others, by name: the vocabulary, or buckets:FIELD of a field without one."""
+    dropped_fields: tuple[str, ...] = ()
+    """Fields with embeddings that are neither looked up nor stored: SIDE.FIELD, SIDE user, context, ad or a history."""
 
 
 class LinearConfig(Frozen):

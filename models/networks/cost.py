@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bundle.schema import UNKNOWN, FeatureSchema, Side
 from models.data.batches import Batch
+from models.networks.merging import merged
 from models.networks.network import Network, TwoTower
 
 BAGS = (torch.ops.aten._embedding_bag, torch.ops.aten._embedding_bag_forward_only)
@@ -45,7 +46,8 @@ def cost_of_graph(network: Network) -> Cost:
     """Multiply-adds of the network as a fine-ranker: of two towers, the ad's runs for every candidate."""
     training = network.training
     network.eval()
-    few, more = (_forward(network, one_request(network.schema, candidates)) for candidates in (2, 3))
+    served = merged(network)
+    few, more = (_forward(served, one_request(network.schema, candidates)) for candidates in (2, 3))
     network.train(training)
     return Cost(few - 2 * (more - few), more - few)
 

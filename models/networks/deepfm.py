@@ -22,10 +22,16 @@ class DeepFm(Network):
     """Logit of each candidate."""
 
     def __init__(self, config: DeepFmConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         self.vectors = FieldVectors(schema, self.arena, config.embedding_std)
-        self.first_order = FirstOrder(schema)
+        self.first_order = FirstOrder(schema, config.dropped_fields)
         width = (self.vectors.of_one_request + self.vectors.of_one_ad) * config.embedding
         self.mlp = Mlp(width, config.hidden, 1, config.activation, config.dropout)
         if config.position_bias:

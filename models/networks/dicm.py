@@ -87,7 +87,13 @@ class Dicm(Network):
 
     def __init__(self, config: DicmConfig, schema: FeatureSchema) -> None:
         """ConfigError when the schema has no such field with vectors, or no history has it."""
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         field = field_with_vectors(schema, config.vectors)
         self.column = schema.ad.columns_of(field.name).start
@@ -117,6 +123,7 @@ class Dicm(Network):
 
     def prepare(self, data: PreparedData) -> None:
         """Take the vectors of the training data. ConfigError when they do not fit the schema."""
+        super().prepare(data)
         field = self.images.field
         vectors = data.vectors.get(field.name)
         if vectors is None or vectors.shape != (field.size, field.vector):

@@ -12,7 +12,8 @@ from bundle.schema import PADDING, FeatureSchema, HistorySpec
 from models.data.batches import Batch
 from models.networks.attention import ActivationUnit
 from models.networks.config import DinConfig
-from models.networks.layers import Mlp, SideEncoder, key
+from models.networks.encoder import SideEncoder, encoded
+from models.networks.layers import Mlp, key
 from models.networks.network import Network
 
 
@@ -20,17 +21,23 @@ class Din(Network):
     """Logit of each candidate."""
 
     def __init__(self, config: DinConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         self.attention = nn.ModuleDict(
             {
                 key(h): ActivationUnit(
-                    len(schema.embedded_of(h)) * config.embedding,
+                    width,
                     config.attention_hidden,
                     config.attention_activation,
                     config.attention,
                 )
-                for h in schema.histories
+                for h, width in zip(schema.histories, self.behaviour_widths, strict=True)
             }
         )
         width = self.request_width + self.ad.dimension + self.history_width
@@ -44,22 +51,17 @@ class Din(Network):
         behaviours = {name: ids[filled[name]] for name, ids in batch.histories.items()}  # [F, H]
         histories = self.schema.histories
         compared = {h.name: batch.ads[:, self.schema.history_columns(h)] for h in histories}  # [M, H]
-        user, context, ads, *others = self.arena.together(
+        user, context, ads, *others = encoded(
+            self.arena,
             [
-                self.user.asked(batch.user),
-                self.context.asked(batch.context),
-                self.ad.asked(batch.ads),
-                *(self.encoder(h).asked(ids[h.name]) for h in histories for ids in (compared, behaviours)),
-            ]
+                (self.user, batch.user, batch.user_numbers),
+                (self.context, batch.context, batch.context_numbers),
+                (self.ad, batch.ads, batch.ad_numbers),
+                *((self.encoder(h), ids[h.name], None) for h in histories for ids in (compared, behaviours)),
+            ],
         )
-        once = [
-            self.user.joined(user, batch.user, batch.user_numbers),
-            self.context.joined(context, batch.context, batch.context_numbers),
-        ]
-        mine = [self.ad.joined(ads, batch.ads, batch.ad_numbers)]
-        for h, for_q, for_k in zip(histories, others[::2], others[1::2], strict=True):
-            encoder = self.encoder(h)
-            q, k = encoder.joined(for_q, compared[h.name]), encoder.joined(for_k, behaviours[h.name])
+        once, mine = [user, context], [ads]
+        for h, q, k in zip(histories, others[::2], others[1::2], strict=True):
             mine.append(self.attention[key(h)](q, k, filled[h.name].sum(1), batch.request))
         logits = self.mlp.grouped(torch.cat(once, dim=-1), torch.cat(mine, dim=-1), batch.request)
         return self.biased(logits.squeeze(-1), batch)

@@ -19,7 +19,13 @@ class Dqm(TwoTower):
     """Two towers and a scene vector."""
 
     def __init__(self, config: DqmConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         self.user_tower = Mlp(
             self.user.dimension + self.history_width,

@@ -24,7 +24,13 @@ class Dssm(TwoTower):
     """Two towers whose vectors have length 1."""
 
     def __init__(self, config: DssmConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         width, last = self.request_width + self.history_width, config.dimension + config.ad_bias
         self.request_tower = Mlp(width, config.hidden, config.dimension, config.activation, config.dropout)

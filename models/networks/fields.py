@@ -10,9 +10,10 @@ Letters: B requests, M candidates, R fields of a request (user, context, histori
 import torch
 from torch import Tensor, nn
 
-from bundle.schema import PADDING, FeatureSchema, Side
+from bundle.schema import PADDING, FeatureSchema
 from models.data.batches import Batch
-from models.networks.layers import Arena, SideEncoder, key
+from models.networks.encoder import SideEncoder
+from models.networks.layers import Arena, key
 
 
 class FieldVectors(nn.Module):
@@ -35,9 +36,10 @@ class FieldVectors(nn.Module):
                 if side.number_columns
             }
         )
-        self.of_one_request = len(schema.user.fields) + len(schema.context.fields)
-        self.of_one_request += sum(len(schema.embedded_of(h)) for h in schema.histories)
-        self.of_one_ad = len(schema.ad.embedded_fields) + len(schema.ad.number_fields)
+        encoders = {**self.sides, **self.behaviours}
+        counts = {n: len(each.columns) + each.numbers for n, each in encoders.items() if isinstance(each, SideEncoder)}
+        self.of_one_ad = counts.pop("ad")
+        self.of_one_request = sum(counts.values())
 
     def of_request(
         self,
@@ -50,29 +52,33 @@ class FieldVectors(nn.Module):
     ) -> Tensor:
         """[B, R, d] of the parts of a batch, R = `of_one_request`."""
         parts = [
-            self._side(arena, "user", self.schema.user, user, user_numbers),
-            self._side(arena, "context", self.schema.context, context, context_numbers),
+            self._side(arena, "user", user, user_numbers),
+            self._side(arena, "context", context, context_numbers),
         ]
         for history in self.schema.histories:
             ids = histories[history.name]  # [B, L, H]
             filled = (ids[..., 0] != PADDING).unsqueeze(-1)  # [B, L, 1]
-            behaviours = self.behaviours[key(history)](arena, ids)  # [B, L, fields · d]
+            encoder = self.behaviours[key(history)]
+            assert isinstance(encoder, SideEncoder)
+            behaviours = encoder(arena, ids)  # [B, L, fields · d]
             mean = (behaviours * filled).sum(1) / filled.sum(1).clamp(min=1)
-            parts.append(mean.unflatten(-1, (len(self.schema.embedded_of(history)), self.dimension)))
+            parts.append(mean.unflatten(-1, (len(encoder.columns), self.dimension)))
         return torch.cat(parts, dim=-2)
 
     def of_ads(self, arena: Arena, ads: Tensor, ad_numbers: Tensor) -> Tensor:
         """[M, A, d] of candidates, A = `of_one_ad`."""
-        return self._side(arena, "ad", self.schema.ad, ads, ad_numbers)
+        return self._side(arena, "ad", ads, ad_numbers)
 
     def of_batch(self, arena: Arena, batch: Batch) -> tuple[Tensor, Tensor]:
         """[B, R, d] and [M, A, d]."""
         common = (batch.user, batch.user_numbers, batch.context, batch.context_numbers, batch.histories)
         return self.of_request(arena, *common), self.of_ads(arena, batch.ads, batch.ad_numbers)
 
-    def _side(self, arena: Arena, name: str, side: Side, ids: Tensor, numbers: Tensor) -> Tensor:
+    def _side(self, arena: Arena, name: str, ids: Tensor, numbers: Tensor) -> Tensor:
         """[..., fields, d]: those with ids first, then numbers."""
-        vectors: Tensor = self.sides[name](arena, ids).unflatten(-1, (len(side.embedded_fields), self.dimension))
+        encoder = self.sides[name]
+        assert isinstance(encoder, SideEncoder)
+        vectors: Tensor = encoder(arena, ids).unflatten(-1, (len(encoder.columns), self.dimension))
         if name not in self.numbers:
             return vectors
         return torch.cat([vectors, numbers.unsqueeze(-1) * self.numbers[name]], dim=-2)

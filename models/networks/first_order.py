@@ -4,6 +4,8 @@ It is the vectors of fields at dimension 1, so several values of a field are ave
 has a weight of its own in each place: what a video says as a candidate is not what it says among behaviours.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from bundle.schema import FeatureSchema
@@ -15,9 +17,10 @@ from models.networks.layers import Arena, spread
 class FirstOrder(nn.Module):
     """All weights start at 0. There is no bias."""
 
-    def __init__(self, schema: FeatureSchema) -> None:
+    def __init__(self, schema: FeatureSchema, dropped: Sequence[str] = ()) -> None:
+        """`dropped`: fields without a weight."""
         super().__init__()
-        self.arena = Arena(schema, 1, 0.0, shared=False)
+        self.arena = Arena(schema, 1, 0.0, shared=False, dropped=dropped)
         self.vectors = FieldVectors(schema, self.arena, 0.0)
 
     def of_request(

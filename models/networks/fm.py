@@ -28,10 +28,16 @@ class Fm(TwoTower):
     """Logit of each candidate; fine-ranks, pre-ranks and retrieves."""
 
     def __init__(self, config: FmConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         self.vectors = FieldVectors(schema, self.arena, config.embedding_std)
-        self.first_order = FirstOrder(schema)
+        self.first_order = FirstOrder(schema, config.dropped_fields)
         self.bias = nn.Parameter(torch.zeros(()))
         if config.position_bias:
             self.learn_positions()

@@ -23,10 +23,16 @@ class Fnn(Network):
     """Logit of each candidate. Its parameters have the names that they have in Fm."""
 
     def __init__(self, config: FnnConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         self.vectors = FieldVectors(schema, self.arena, config.embedding_std)
-        self.first_order = FirstOrder(schema)
+        self.first_order = FirstOrder(schema, config.dropped_fields)
         width = (self.vectors.of_one_request + self.vectors.of_one_ad) * (1 + config.embedding)
         self.mlp = Mlp(width, config.hidden, 1, config.activation, config.dropout)
         if config.position_bias:

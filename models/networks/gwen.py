@@ -19,7 +19,13 @@ class Gwen(Network):
     """Logit of each candidate."""
 
     def __init__(self, config: GwenConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         width = self.request_width + self.history_width + self.ad.dimension
         self.mlp = Mlp(width, config.hidden, 1, config.activation, config.dropout)

@@ -1,7 +1,7 @@
 """Layers that all models share: the embedding arena and the multi-layer perceptron."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +12,13 @@ from torch.autograd.function import once_differentiable
 
 from bundle.precision import Stored
 from bundle.rounding import row_bytes
-from bundle.schema import PADDING, UNKNOWN, FeatureSchema, FieldSpec, HistorySpec, Side
+from bundle.schema import PADDING, UNKNOWN, FeatureSchema, FieldSpec, HistorySpec
+from models.config import ConfigError
 from models.networks.activations import Activation
+from models.networks.config import TableConfig
 from models.networks.low_rank import entry, finish
 from models.networks.rounding import rounded
+from models.networks.tables import CompressedTable
 
 
 class Arena(nn.Module):
@@ -23,41 +26,82 @@ class Arena(nn.Module):
 
     Table `t` (a vocabulary, or a bucketed field) has its own range of rows; fields of one vocabulary share it. Row 0 is
     the padding of all tables: always zero, never trained. The unknown of a table starts at zero too, the mean of its
-    embeddings: where no training row is unknown it stays there, and an unknown ad gets an average score.
+    embeddings: where no training row is unknown it stays there, and an unknown ad gets an average score. Tables of
+    fewer rows or columns stand beside the array (models/networks/tables.py); those of dropped fields alone are not
+    there.
     """
 
-    def __init__(self, schema: FeatureSchema, dimension: int, std: float, *, shared: bool = True) -> None:
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        dimension: int,
+        std: float,
+        *,
+        shared: bool = True,
+        tables: Mapping[str, TableConfig] | None = None,
+        dropped: Sequence[str] = (),
+    ) -> None:
         """`shared`: fields of one vocabulary share a table. Otherwise each field has its own in each of its places
         (user, context, ad, every history), as linear models need: what a value says of a candidate is not what it says
-        among the behaviours."""
+        among the behaviours. `tables`, `dropped`: as in EmbeddedConfig; ConfigError when they name what is not there.
+        """
         super().__init__()
-        self.dimension, self.shared = dimension, shared
-        self.starts: dict[str, int] = {}
+        self.dimension, self.shared, self.dropped = dimension, shared, frozenset(dropped)
+        require_droppable(schema, dropped)
+        configs = dict(tables or {})
         self.fields: dict[str, FieldSpec] = {}
         """By table: one of the fields whose ids its rows are."""
+        self.starts: dict[str, int] = {}
+        """By table of the array: id 1 has the row after this one."""
         rows = 1
         for place, field in places(schema):
             table = self.table(place, field)
-            if table not in self.starts:
-                self.starts[table] = rows - 1  # id 1 of the table is arena row `rows`
-                self.fields[table] = field
+            if table in self.fields or not self.reads(place, field):
+                continue
+            self.fields[table] = field
+            if table not in configs or not configs[table].apart:
+                self.starts[table] = rows - 1
                 rows += field.size - 1
-        self.values: dict[str, Stored] = dict.fromkeys(self.starts, "fp32")
+        if strange := sorted(configs.keys() - self.fields.keys()):
+            raise ConfigError(f"model.tables: there is no table {strange[0]!r}, known: {', '.join(self.fields)}")
+        self.values: dict[str, Stored] = {n: configs[n].values if n in configs else "fp32" for n in self.fields}
         """By table: what its rows are stored in where it is served. It gives what is left of them then."""
         self.weight = nn.Parameter(torch.empty(rows, dimension))
         nn.init.normal_(self.weight, std=std)
         with torch.no_grad():
             self.weight[PADDING].zero_()
             self.weight[[start + UNKNOWN for start in self.starts.values()]] = 0.0
+        self.tables = nn.ModuleDict(
+            {
+                module_name(name): CompressedTable(name, field.size, dimension, std, configs[name])
+                for name, field in self.fields.items()
+                if name not in self.starts
+            }
+        )
+
+    def apart(self, table: str) -> CompressedTable | None:
+        """The table where it stands beside the array."""
+        name = module_name(table)
+        found = self.tables[name] if name in self.tables else None  # noqa: SIM401  (a ModuleDict has no get)
+        assert found is None or isinstance(found, CompressedTable)
+        return found
+
+    def compressed(self) -> list[CompressedTable]:
+        """All that stand beside the array."""
+        return [each for each in self.tables.values() if isinstance(each, CompressedTable)]
+
+    def reads(self, place: str, field: FieldSpec) -> bool:
+        """Whether the field is looked up in one of its places."""
+        return full_name(place, field.name) not in self.dropped
 
     def table(self, place: str, field: FieldSpec) -> str:
         """The name of the table of a field in one of its places."""
         return table_of(field) if self.shared else f"{place}.{field.name}"
 
     def offsets(self, fields: list[FieldSpec], place: str = "") -> Tensor:
-        """What to add to the ids of these fields' columns, int64[columns]. `place` matters where tables are not
-        shared."""
-        starts = [self.starts[self.table(place, field)] for field in fields for _ in range(field.width)]
+        """What to add to the ids of these fields' columns, int64[columns]; 0 where a field is not of the array.
+        `place` matters where tables are not shared."""
+        starts = [self.starts.get(self.table(place, field), 0) for field in fields for _ in range(field.width)]
         return torch.tensor(starts, dtype=torch.int64)
 
     def rows(self, ids: Tensor, offsets: Tensor) -> Tensor:
@@ -66,10 +110,12 @@ class Arena(nn.Module):
 
     def stored_bytes(self) -> int:
         """What the tables take where they are served, each with a row of padding of its own."""
-        return sum(f.size * row_bytes(self.values[name], self.dimension) for name, f in self.fields.items())
+        own = sum(self.fields[name].size * row_bytes(self.values[name], self.dimension) for name in self.starts)
+        return own + sum(each.stored_bytes() for each in self.compressed())
 
     def forward(self, ids: Tensor, offsets: Tensor, tables: tuple[str, ...]) -> Tensor:
-        """Embeddings [..., columns, d] of ids [..., columns]; `offsets` and `tables` are those of the columns."""
+        """Embeddings [..., columns, d] of ids [..., columns] of the array; `offsets` and `tables` are those of the
+        columns."""
         return self._as_stored(F.embedding(self.rows(ids, offsets), self.weight, padding_idx=PADDING), tables)
 
     def _as_stored(self, found: Tensor, tables: tuple[str, ...]) -> Tensor:
@@ -132,59 +178,37 @@ def table_of(field: FieldSpec) -> str:
     return field.vocabulary or f"buckets:{field.name}"
 
 
-class SideEncoder(nn.Module):
-    """The fields of one side as one vector: embeddings, multi-valued ones averaged, then numbers.
+def full_name(place: str, field: str) -> str:
+    """SIDE.FIELD, as EmbeddedConfig.dropped_fields names a field; SIDE user, context, ad or the name of a history."""
+    return f"{place.removeprefix('history_')}.{field}"
 
-    `only`: the fields of a behaviour, in the order in which its ids stand (FeatureSchema.history_columns); no numbers.
-    Fields with vectors, whose columns are the last, have no part in it.
-    """
 
-    offsets: Tensor
+def field_names(schema: FeatureSchema) -> list[str]:
+    """SIDE.FIELD of every embedded field."""
+    return [full_name(place, field.name) for place, field in places(schema)]
 
-    def __init__(self, arena: Arena, side: Side, only: tuple[str, ...] | None = None, place: str = "") -> None:
-        super().__init__()
-        by_name = {field.name: field for field in side.embedded_fields}
-        fields = list(by_name.values()) if only is None else [by_name[name] for name in only if name in by_name]
-        self.widths = [field.width for field in fields]
-        self.tables = tuple(arena.table(place, field) for field in fields for _ in range(field.width))
-        self.numbers = side.number_columns if only is None else 0
-        self.dimension = len(fields) * arena.dimension + self.numbers
-        self.register_buffer("offsets", arena.offsets(fields, place), persistent=False)
 
-    def forward(self, arena: Arena, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """[..., dimension] of ids [..., columns] and numbers [..., number columns]."""
-        ids = self.embedded(ids)
-        return self.joined(arena(ids, self.offsets, self.tables), ids, numbers)
+def require_droppable(schema: FeatureSchema, dropped: Sequence[str]) -> None:
+    """ConfigError unless every name is that of a field, and the ad and each history keep one."""
+    if not dropped:
+        return
+    known = field_names(schema)
+    if strange := [name for name in dropped if name not in known]:
+        raise ConfigError(f"model.dropped_fields: there is no field {strange[0]!r}, known: {', '.join(known)}")
+    for side in ["ad", *(history.name for history in schema.histories)]:
+        own = [name for name in known if name.partition(".")[0] == side]
+        if own and all(name in dropped for name in own):
+            raise ConfigError(f"model.dropped_fields: nothing would be left of {side!r}, at least one field is needed")
 
-    def asked(self, ids: Tensor) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-        """What Arena.together is asked for this side's ids [..., columns]."""
-        return self.embedded(ids), self.offsets, self.tables
 
-    def embedded(self, ids: Tensor) -> Tensor:
-        """The columns that have embeddings, of ids [..., columns]."""
-        columns = sum(self.widths)
-        return ids if ids.shape[-1] == columns else ids[..., :columns]
+def module_name(table: str) -> str:
+    """The name of a table's module, which must not hold a dot."""
+    return f"table_{table.replace('.', '%2E')}"
 
-    def joined(self, embedded: Tensor, ids: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """The same of embeddings [..., columns, d] that were looked up already, and of their ids."""
-        ids = self.embedded(ids)
-        if any(width > 1 for width in self.widths):
-            pieces = []
-            for width, values, id_group in zip(
-                self.widths,
-                torch.split(embedded, self.widths, dim=-2),
-                torch.split(ids, self.widths, dim=-1),
-                strict=True,
-            ):
-                if width > 1:
-                    filled = (id_group != PADDING).sum(-1, keepdim=True).clamp(min=1)
-                    pieces.append(values.sum(-2) / filled)
-                else:
-                    pieces.append(values.squeeze(-2))
-            flat = torch.cat(pieces, dim=-1)
-        else:
-            flat = embedded.flatten(-2)
-        return torch.cat([flat, numbers], dim=-1) if self.numbers and numbers is not None else flat
+
+def table_weights(network: nn.Module) -> list[nn.Parameter]:
+    """The weights of all embedding tables."""
+    return [each.weight for each in network.modules() if isinstance(each, Arena | CompressedTable)]
 
 
 def linear(width: int, out: int) -> nn.Linear:

@@ -90,7 +90,13 @@ class Mtl(Network):
 
     def __init__(self, config: MtlConfig, schema: FeatureSchema) -> None:
         """ConfigError unless `scene` is a context field of one id."""
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         field = next((each for each in schema.context.id_fields if each.name == config.scene), None)
         if field is None or field.width != 1:

@@ -4,15 +4,18 @@ Letters: B requests, M candidates in all, L behaviours.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bundle.schema import PADDING, FeatureSchema
-from models.data.batches import Batch
+from models.data.batches import Batch, batches
 from models.data.prepared import PreparedData
-from models.networks.layers import Arena, SideEncoder, key
+from models.networks.config import TableConfig
+from models.networks.encoder import SideEncoder
+from models.networks.layers import Arena, key
 
 POSITIONS = 100
 """Positions with a bias of their own; later ones share the last."""
@@ -23,11 +26,20 @@ ONLINE_POSITION = 0
 class Sides(nn.Module):
     """Embeddings of all fields, and each side of a batch as one vector."""
 
-    def __init__(self, schema: FeatureSchema, embedding: int, std: float, *, shared: bool = True) -> None:
-        """`embedding`: the dimension of every id; `std`: the spread of initial embeddings; `shared`: see Arena."""
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        embedding: int,
+        std: float,
+        *,
+        shared: bool = True,
+        tables: Mapping[str, TableConfig] | None = None,
+        dropped: Sequence[str] = (),
+    ) -> None:
+        """`embedding`: the dimension of every id; `std`: the spread of initial embeddings; the rest: see Arena."""
         super().__init__()
         self.schema = schema
-        self.arena = Arena(schema, embedding, std, shared=shared)
+        self.arena = Arena(schema, embedding, std, shared=shared, tables=tables, dropped=dropped)
         self.user = SideEncoder(self.arena, schema.user, place="user")
         self.context = SideEncoder(self.arena, schema.context, place="context")
         self.ad = SideEncoder(self.arena, schema.ad, place="ad")
@@ -43,7 +55,13 @@ class Sides(nn.Module):
     @property
     def history_width(self) -> int:
         """Of all histories' behaviours together."""
-        return sum(len(self.schema.embedded_of(h)) for h in self.schema.histories) * self.arena.dimension
+        return sum(self.behaviour_widths)
+
+    @property
+    def behaviour_widths(self) -> list[int]:
+        """Of a behaviour of each history."""
+        encoders = (self.behaviours[key(h)] for h in self.schema.histories)
+        return [each.dimension for each in encoders if isinstance(each, SideEncoder)]
 
     def of_request(self, batch: Batch) -> Tensor:
         """Fields of user and context, [B, request_width]."""
@@ -60,19 +78,47 @@ class Sides(nn.Module):
             parts.append((behaviours * filled).sum(1) / filled.sum(1).clamp(min=1))
         return parts
 
+    def looked_up(self, batch: Batch) -> Iterator[tuple[SideEncoder, Tensor]]:
+        """All ids of a batch, and what looks them up."""
+        yield from ((self.user, batch.user), (self.context, batch.context), (self.ad, batch.ads))
+        for history in self.schema.histories:
+            encoder = self.behaviours[key(history)]
+            assert isinstance(encoder, SideEncoder)
+            yield encoder, batch.histories[history.name]
+
     def of_ads(self, batch: Batch) -> Tensor:
         """Fields of the candidates, [M, ad.dimension]."""
         found: Tensor = self.ad(self.arena, batch.ads, batch.ad_numbers)
         return found
 
 
+def lookups(sides: Sides, data: PreparedData) -> dict[str, Tensor]:
+    """Table -> how often each id is looked up in one pass over the training split, int64[size]."""
+    counts = {name: torch.zeros(field.size, dtype=torch.int64) for name, field in sides.arena.fields.items()}
+    for batch in batches(data, "train", 65_536):
+        for encoder, ids in sides.looked_up(batch):
+            for each in encoder.columns:
+                size = len(counts[each.table])
+                counts[each.table] += torch.bincount(ids[..., each.columns].flatten(), minlength=size)
+    return counts
+
+
 class Network(Sides, ABC):
     """A click model over requests with candidates. Batches are request-grouped, in training too, so what depends on the
     request alone is computed once for all of its candidates (the common-feature trick)."""
 
-    def __init__(self, schema: FeatureSchema, embedding: int, std: float, *, shared: bool = True) -> None:
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        embedding: int,
+        std: float,
+        *,
+        shared: bool = True,
+        tables: Mapping[str, TableConfig] | None = None,
+        dropped: Sequence[str] = (),
+    ) -> None:
         """As Sides."""
-        super().__init__(schema, embedding, std, shared=shared)
+        super().__init__(schema, embedding, std, shared=shared, tables=tables, dropped=dropped)
         self.position: nn.Embedding | None = None
 
     @abstractmethod
@@ -84,7 +130,12 @@ class Network(Sides, ABC):
         return F.binary_cross_entropy_with_logits(self(batch), batch.labels)
 
     def prepare(self, data: PreparedData) -> None:
-        """What a network reads off its training data before the first step: buffers, for networks that have some."""
+        """What a network reads off its training data before the first step: buffers, for networks that have some, and
+        which ids a table that was cut keeps."""
+        if any(each.config.method == "cut" for each in self.arena.compressed()):
+            counted = lookups(self, data)
+            for each in self.arena.compressed():
+                each.prepare(counted[each.name])
 
     def after_step(self, learning_rate: float) -> None:
         """What is left to do when the optimiser has moved the weights: a proximal step, for networks that have one."""

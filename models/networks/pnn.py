@@ -70,7 +70,13 @@ class Pnn(Network):
     """Logit of each candidate."""
 
     def __init__(self, config: PnnConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
         self.vectors = FieldVectors(schema, self.arena, config.embedding_std)
         r, a, h = self.vectors.of_one_request, self.vectors.of_one_ad, config.hidden[0]

@@ -1,12 +1,11 @@
 """Configuration -> network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 from bundle.schema import FeatureSchema
-from models.config import ConfigError
 from models.networks.cold import Cold
 from models.networks.config import (
     ColdConfig,
@@ -24,7 +23,6 @@ from models.networks.config import (
     MtlConfig,
     NetworkConfig,
     PnnConfig,
-    TableConfig,
     WideDeepConfig,
 )
 from models.networks.deepfm import DeepFm
@@ -66,16 +64,8 @@ def build(config: NetworkConfig, schema: FeatureSchema) -> Network:
     the configuration that it has not."""
     network = NETWORKS[type(config)](config, schema)
     if isinstance(config, EmbeddedConfig):
-        _store(network, config.tables)
         thin(network, config.low_rank)
     return network
-
-
-def _store(network: Network, tables: Mapping[str, TableConfig]) -> None:
-    known = network.arena.values
-    if strange := sorted(tables.keys() - known.keys()):
-        raise ConfigError(f"model.tables: there are no tables {strange}, known: {', '.join(sorted(known))}")
-    known.update({name: each.values for name, each in tables.items()})
 
 
 def parameters(network: nn.Module) -> int:

@@ -23,9 +23,15 @@ class WideDeep(Network):
     """Logit of each candidate."""
 
     def __init__(self, config: WideDeepConfig, schema: FeatureSchema) -> None:
-        super().__init__(schema, config.embedding, config.embedding_std)
+        super().__init__(
+            schema,
+            config.embedding,
+            config.embedding_std,
+            tables=config.tables,
+            dropped=config.dropped_fields,
+        )
         self.config = config
-        self.first_order = FirstOrder(schema)
+        self.first_order = FirstOrder(schema, config.dropped_fields)
         self.crosses = Crosses(schema, config.crosses, config.cross_rows)
         width = self.request_width + self.history_width + self.ad.dimension
         self.mlp = Mlp(width, config.hidden, 1, config.activation, config.dropout)

@@ -6,13 +6,14 @@ import pytest
 from pydantic import BaseModel
 
 from models.compression.recipe import Step
+from models.networks.config import TableConfig
 from tests.docs import keys
 from tests.docs.pages import read
 
 PAGE = read("docs/compression.md")
-KINDS = get_args(get_args(Step)[0]) or (get_args(Step)[0],)
+KINDS = get_args(get_args(Step)[0])
 
 
-@pytest.mark.parametrize("step", KINDS)
-def test_keys_are_those_of_the_steps(step: type[BaseModel]) -> None:
-    keys.check(PAGE, step)
+@pytest.mark.parametrize("model", [TableConfig, *KINDS])
+def test_keys_are_those_of_the_configuration_and_the_steps(model: type[BaseModel]) -> None:
+    keys.check(PAGE, model)

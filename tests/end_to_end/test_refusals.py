@@ -92,7 +92,7 @@ def test_data(name: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixt
     for command in (world.train, world.prepare):
         check(command(), capsys, *parts)
         assert world.left() == []
-        assert not list(tmp_path.glob("prepared/*"))
+        assert not list(tmp_path.glob("prepared/*/"))
 
 
 ONE_CLASS = {"train": range(40), "valid": range(40, 50), "test": range(50, ROWS)}
@@ -104,11 +104,11 @@ def test_a_split_of_one_class(split: str, clicks: int, tmp_path: Path, capsys: p
     world, rows = World(tmp_path), ONE_CLASS[split]
     world.tables["log"]["click"] = [clicks if i in rows else click for i, click in enumerate(LOG["click"])]
     world.write()
-    said = f"has {clicks * len(rows)} clicks in {len(rows)} impressions"
+    said = f"has {clicks * len(rows)} of {len(rows)} impressions with the label"
     for kind in (GWEN, {"kind": "qscore"}):
         world.model = dict(kind)
         world.write()
-        check(world.train(), capsys, "prepared/small", f"split {split!r}", said, "label 'click'")
+        check(world.train(), capsys, "prepared/small", f"split {split!r}", said, "the label 'click'")
         assert world.left() == []
 
 
@@ -247,7 +247,7 @@ def test_partitions_of_prepare(count: str, tmp_path: Path, capsys: pytest.Captur
     world = World(tmp_path)
     world.write()
     check(world.prepare("--partitions", count), capsys, f"partitions is {count}", "1 to 512")
-    assert not list(tmp_path.glob("prepared/*"))
+    assert not list(tmp_path.glob("prepared/*/"))
 
 
 KUAIRAND = {
@@ -266,7 +266,7 @@ def test_kuairand(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     arguments = [str(CONFIGS.parent / "kuairand-lr.yaml"), "--data", str(tmp_path), "--threads", "1", "--quiet"]
     places = ["--prepared", str(tmp_path / "prepared"), "--out", str(tmp_path / "checkpoints")]
     check(code_of(train, arguments + places), capsys, *parts)
-    assert not list(tmp_path.glob("prepared/*"))
+    assert not list(tmp_path.glob("prepared/*/"))
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -288,7 +288,7 @@ def test_a_marketplace(
     arguments = [str(CONFIGS.parent / "marketplace-lr.yaml"), "--data", str(tmp_path / "raw"), "--quiet"]
     places = ["--prepared", str(tmp_path / "prepared"), "--out", str(tmp_path / "checkpoints")]
     check(code_of(train, arguments + places), capsys, *parts)
-    assert not list(tmp_path.glob("prepared/*"))
+    assert not list(tmp_path.glob("prepared/*/"))
     assert not (tmp_path / "checkpoints").exists()
 
 

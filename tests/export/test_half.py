@@ -51,8 +51,9 @@ def exact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def feeds_for(length: int) -> dict[str, Any]:
     """`length` behaviours and as many rows of padding, at least one row."""
     random = np.random.default_rng(length)
-    history = np.zeros((max(2 * length, 1), 4), np.int64)
-    history[:length] = random_ads(length, random)[:, :4]
+    columns = SCHEMA.history_columns(SCHEMA.histories[0])
+    history = np.zeros((max(2 * length, 1), len(columns)), np.int64)
+    history[:length] = random_ads(length, random)[:, columns]
     return {
         "user": np.array([3]),
         "user_numbers": np.array([0.5], np.float32),

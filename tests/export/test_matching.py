@@ -10,7 +10,7 @@ from tests.models.world import SCHEMA, random_ads
 
 def test_postings(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    fields = np.vstack([np.zeros((2, 5)), random_ads(200, random)]).astype(np.int32)
+    fields = np.vstack([np.zeros((2, SCHEMA.ad.id_columns)), random_ads(200, random)]).astype(np.int32)
     qscores = random.random(202).astype(np.float32)
     write_postings(SCHEMA, "tags", fields, qscores, tmp_path)
     rows, offsets = np.load(tmp_path / "tags.rows.npy"), np.load(tmp_path / "tags.offsets.npy")

@@ -77,9 +77,9 @@ def test_all_sides() -> None:
         "user": (1,),
         "user_numbers": (1,),
         "context": (1,),
-        "history_clicks": ("length_clicks", 4),
+        "history_clicks": ("length_clicks", 5),
     }
-    assert candidate_inputs(SCHEMA) == {"ads": ("ads", 5), "ad_numbers": ("ads", 1)}
+    assert candidate_inputs(SCHEMA) == {"ads": ("ads", 6), "ad_numbers": ("ads", 1)}
 
 
 def without(schema: FeatureSchema, *sides: str) -> FeatureSchema:
@@ -93,7 +93,7 @@ def without(schema: FeatureSchema, *sides: str) -> FeatureSchema:
 def test_empty_sides_have_no_inputs() -> None:
     bare = without(SCHEMA, "user", "context", "ad_numbers").model_copy(update={"histories": ()})
     assert common_inputs(bare) == {}
-    assert candidate_inputs(bare) == {"ads": ("ads", 5)}
+    assert candidate_inputs(bare) == {"ads": ("ads", 6)}
     only_ids = SCHEMA.model_copy(update={"user": Side(fields=SCHEMA.user.id_fields)})
     assert "user_numbers" not in common_inputs(only_ids)
     only_numbers = SCHEMA.model_copy(update={"user": Side(fields=SCHEMA.user.number_fields)})
@@ -111,13 +111,13 @@ def test_networks_without_some_sides_compute_the_same(tmp_path: Path, absent: tu
     for network in (din, dqm):
         shake(network)
         network.eval()
-    batch = random_batch(1, 1, 6, seed=3)
+    batch, columns = random_batch(1, 1, 6, seed=3), schema.history_columns(schema.histories[0])
     batch = replace(
         batch,
         user=batch.user[:, : schema.user.id_columns],
         user_numbers=batch.user_numbers[:, : schema.user.number_columns],
         context=batch.context[:, : schema.context.id_columns],
-        histories={"clicks": torch.from_numpy(random_ads(6, np.random.default_rng(0))[:, :4]).unsqueeze(0)},
+        histories={"clicks": torch.from_numpy(random_ads(6, np.random.default_rng(0))[:, columns]).unsqueeze(0)},
     )
     numbers = torch.randn(9, schema.ad.number_columns)
     batch = with_candidates(batch, torch.from_numpy(random_ads(9, np.random.default_rng(1))), numbers)

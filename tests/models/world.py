@@ -78,7 +78,7 @@ def shake(network: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-            if name.endswith("arena.weight"):
+            if "arena." in name and name.endswith(".weight"):
                 parameter[0].zero_()
         for name, buffer in network.named_buffers():
             if name.endswith(".mean"):

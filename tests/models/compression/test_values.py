@@ -19,7 +19,7 @@ from models.compression.sizes import sizes_of
 from models.compression.subject import CompressionError, Material, Subject
 from models.compression.values import values
 from models.config import TrainConfig
-from models.networks.config import GwenConfig, TableConfig
+from models.networks.config import FmConfig, GwenConfig, TableConfig
 from models.networks.registry import build
 from models.networks.rounding import rounded
 from tests.models.networks.small import SMALL, small
@@ -102,6 +102,35 @@ def test_the_graph_has_exactly_the_bytes_and_codes(name: str, stored: Stored, tm
             np.testing.assert_array_equal(arrays["forms.int4.codes"][place + 1 : place + field.size], pack(codes))
             np.testing.assert_array_equal(arrays["forms.int4.scales"][place + 1 : place + field.size, 0], scales)
             place += field.size
+
+
+def test_tables_of_fewer_rows_and_columns_are_rounded_and_stored_so(tmp_path: Path) -> None:
+    tables = {"ad": {"method": "hash", "rows": 9}, "tags": {"dimension": 3}, "tab": {"method": "cut", "rows": 2}}
+    model = SMALL["fm"].model_dump() | {"tables": tables}
+    config = TrainConfig.model_validate({"name": "fm", "dataset": "d.yaml", "model": model})
+    assert isinstance(config.model, FmConfig)
+    torch.manual_seed(1)
+    of = Subject(config, build(config.model, SCHEMA).eval())
+    made = taken("int4", of)
+    before, after = of.network.state_dict(), made.network.state_dict()
+    for name in ("ad", "tags", "tab"):
+        key = f"arena.tables.table_{name}.weight"
+        assert torch.equal(after[key], rounded(before[key], "int4"))
+        assert not torch.equal(after[key], before[key])
+    batch = random_batch(5, 4, 7)
+    with torch.no_grad():
+        exact = made.network(batch)
+        made.network.load_state_dict(before)
+        assert torch.equal(made.network(batch), exact), "it rounds what it reads"
+    export_graph(serving_graph(made.network), common_inputs(SCHEMA) | candidate_inputs(SCHEMA), ["logits"],
+                 tmp_path / "graph.onnx")  # fmt: skip
+    arrays = [
+        numpy_helper.to_array(each)
+        for each in onnx.load(str(tmp_path / "graph.onnx")).graph.initializer
+        if "arena." in each.name and "first_order" not in each.name
+    ]
+    remap = 5  # tab has 5 ids, a byte each
+    assert sum(each.nbytes for each in arrays) + remap == sizes_of(made.network).table_bytes
 
 
 @pytest.mark.parametrize("stored", ["int8", "int4"])

@@ -16,7 +16,7 @@ from models.config import ConfigError
 from models.continuing import base_of, continue_network
 from models.data.prepare import prepare
 from models.evaluation import evaluate, network_scorer
-from models.networks.attention import ActivationUnit
+from models.networks.attention import Pooling
 from models.networks.config import DicmConfig
 from models.networks.dicm import Dicm
 from models.networks.registry import build
@@ -42,7 +42,8 @@ def smooth(**changes: Any) -> Dicm:
 
 def asked(unit: nn.Module, q: Tensor, k: Tensor, mode: str) -> Tensor:
     """What a query [r] gets of images [L, r]: the concatenated form of the activation unit, in a loop."""
-    assert isinstance(unit, ActivationUnit)
+    assert isinstance(unit, Pooling)
+    unit = unit.unit
     scores = []
     for each in k:
         x = unit.first_activation(unit.first(torch.cat([q, each, q - each, q * each])).unsqueeze(0))

@@ -6,7 +6,8 @@ import torch
 
 from models.networks.activations import Activation
 from models.networks.dice import Dice
-from models.networks.layers import Arena, Mlp, SideEncoder
+from models.networks.encoder import SideEncoder
+from models.networks.layers import Arena, Mlp
 from tests.models.world import SCHEMA, random_batch
 
 

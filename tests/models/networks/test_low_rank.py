@@ -45,7 +45,8 @@ def test_padding_is_no_part_of_the_statistics_between_the_factors() -> None:
         f"attention.history_clicks.{name}": LowRankConfig(rank=2, between="dice") for name in ("first", "second")
     }}), SCHEMA).train()  # fmt: skip
     batch = random_batch(6, 3, 8)
-    longer = {"clicks": torch.cat([batch.histories["clicks"], torch.zeros(6, 5, 4, dtype=torch.int64)], dim=1)}
+    clicks = batch.histories["clicks"]
+    longer = {"clicks": torch.cat([clicks, torch.zeros(6, 5, clicks.shape[-1], dtype=torch.int64)], dim=1)}
     states = []
     for histories in (batch.histories, longer):
         before = {name: value.clone() for name, value in din.state_dict().items()}

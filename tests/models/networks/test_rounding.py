@@ -69,5 +69,5 @@ def test_an_arena_gives_each_column_as_its_table_is_stored() -> None:
 
 def test_a_table_that_is_not_there_is_named() -> None:
     config = FmConfig(kind="fm", tables={"adds": TableConfig(values="int8")})
-    with pytest.raises(ConfigError, match=r"model\.tables: there are no tables \['adds'\], known: ad, buckets:price"):
+    with pytest.raises(ConfigError, match=r"model\.tables: there is no table 'adds', known: city, tab, ad, tags"):
         build(config, SCHEMA)
