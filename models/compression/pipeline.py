@@ -29,6 +29,8 @@ from models.evaluation import evaluate, network_scorer
 from models.networks.config import ModelConfig, NetworkConfig, QscoreConfig
 
 RECORD = "compression.json"
+FORMAT = 2
+"""Part of every digest: to be raised when a step leaves something else behind, so that older steps are taken again."""
 MODEL: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
 
 
@@ -76,7 +78,7 @@ def compress(
     _require_ours(out, checkpoint.folder)
     (out / "certificate.json").unlink(missing_ok=True)  # what is made now is not what it was about
     measured = [Measured(what="original", figures=figures(original, data))]
-    subject, digest = original, f"{weights} {seed}"
+    subject, digest = original, f"{FORMAT} {weights} {seed}"
     for number, step in enumerate(recipe.steps):
         digest = hashlib.sha256(f"{digest} {step.model_dump_json()}".encode()).hexdigest()
         folder = out / "steps" / f"{number}-{step.step}"
