@@ -28,6 +28,7 @@ from models.data.prepared import PreparedData, find_prepared
 from models.data.spec import DataError
 from models.evaluation import network_scorer, score_split
 from models.intervals import METRICS, Interval, Replicates, bootstrap
+from models.labels import labelled
 from models.numerics import computing
 from models.training import TrainingError
 
@@ -82,7 +83,7 @@ def measure(arguments: argparse.Namespace) -> Report:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for prefix in arguments.checkpoints:
         checkpoints = [open_checkpoint(Path(f"{prefix}-seed{seed}")) for seed in arguments.seeds]
-        data = find_prepared(arguments.prepared, checkpoints[0].data_fingerprint)
+        data = labelled(checkpoints[0].config, find_prepared(arguments.prepared, checkpoints[0].data_fingerprint))
         for each in checkpoints:
             each.require_same_data(data)
         runs = {recipe.name: [stages(each, recipe, data, arguments.out) for each in checkpoints] for recipe in recipes}

@@ -21,6 +21,7 @@ from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData, find_prepared
 from models.data.spec import DataError
+from models.labels import labelled
 from models.numerics import at_least, computing
 from models.options import file_to_write
 from models.training import TrainingError
@@ -104,7 +105,7 @@ def by_recipe(options: argparse.Namespace) -> int:
     """Take the steps of a recipe."""
     recipe = read_recipe(options.recipe)
     checkpoint = open_checkpoint(options.checkpoint)
-    data = find_prepared(options.prepared, checkpoint.data_fingerprint)
+    data = labelled(checkpoint.config, find_prepared(options.prepared, checkpoint.data_fingerprint))
     out = options.out or checkpoint.folder.with_name(f"{checkpoint.folder.name}-{recipe.name}")
     found = compress(checkpoint, recipe, data, out, options.seed, progress=not options.quiet)
     report(found, checkpoint, out, data, options.json)
@@ -115,7 +116,7 @@ def searched(options: argparse.Namespace) -> int:
     """Search a recipe; the best candidate's checkpoint gets a certificate."""
     target = read_target(options.target)
     checkpoint = open_checkpoint(options.checkpoint)
-    data = find_prepared(options.prepared, checkpoint.data_fingerprint)
+    data = labelled(checkpoint.config, find_prepared(options.prepared, checkpoint.data_fingerprint))
     checkpoint.require_same_data(data)
     out = options.out or checkpoint.folder.with_name(f"{checkpoint.folder.name}-search")
     if options.fresh and (out / "study.sqlite").exists():

@@ -26,6 +26,7 @@ from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData
 from models.evaluation import evaluate, network_scorer
+from models.labels import prefix_of
 from models.networks.config import ModelConfig, NetworkConfig, QscoreConfig
 
 RECORD = "compression.json"
@@ -68,7 +69,8 @@ class Compressed:
 def compress(
     checkpoint: Checkpoint, recipe: Recipe, data: PreparedData, out: Path, seed: int, *, progress: bool = True
 ) -> Compressed:
-    """Take all steps and leave a checkpoint in `out`. ConfigError when `out` holds something else, CompressionError
+    """Take all steps and leave a checkpoint in `out`. `data` have the label that the checkpoint scores
+    (models/labels.py). ConfigError when `out` holds something else, CompressionError
     when a step does not fit the network it meets."""
     if isinstance(checkpoint.config.model, QscoreConfig):
         raise CompressionError(f"{checkpoint.folder}: a Qscore is a table of one number an ad, there is nothing to do")
@@ -149,6 +151,6 @@ def _finish(subject: Subject, record: Record, recipe: Recipe, data: PreparedData
     for split in ("valid", "test"):
         if count(data, split):
             found = evaluate(network_scorer(subject.network), data, split)
-            metrics |= {f"{split}.{key}": value for key, value in found.items()}
+            metrics |= {f"{prefix_of(subject.config)}{split}.{key}": value for key, value in found.items()}
     (out / RECORD).write_text(record.model_dump_json(indent=1) + "\n")
     write_json(out / "metrics.json", metrics)

@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 
 from models.compression.pipeline import Compressed, Measured
-from models.compression.subject import Subject
-from models.data.prepared import PreparedData
-from models.evaluation import network_scorer, score_split
-from models.intervals import METRICS, Interval, bootstrap
 
 COLUMNS = ("bytes", "table_bytes", "parameters", "multiply_adds", "valid.auc", "valid.gauc")
 
@@ -27,14 +23,6 @@ def table(steps: Sequence[Measured]) -> str:
         lines.append("  " + each.what.ljust(20) + "".join(cells))
         lines += [f"      {change}" for change in each.changed]
     return "\n".join(lines)
-
-
-def differences(subject: Subject, original: Subject, data: PreparedData, split: str) -> dict[str, Interval]:
-    """Metric -> one network minus another on a split, on the same impressions, with its interval
-    (models/intervals.py)."""
-    one, two = (score_split(network_scorer(each.network), data, split) for each in (subject, original))
-    drawn = bootstrap(one.labels, one.users, [one.scores, two.scores])
-    return {metric: drawn.difference(metric, [0], [1]) for metric in METRICS}
 
 
 def flat(found: Compressed) -> dict[str, float]:

@@ -18,7 +18,8 @@ from export.parity import Feeds, Run
 from models.checkpoint import open_checkpoint
 from models.config import ConfigError
 from models.evaluation import network_scorer, score_split
-from tests.market import Market
+from models.train import train_one
+from tests.market import DIN, Market, make_config
 
 RECIPE = "name: tuned\nsteps:\n  - {step: fine_tune, epochs: 1, learning_rate: 0.003}\n"
 
@@ -107,3 +108,20 @@ def test_bad_input_is_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("adrank compress: ")
         assert said in line
+
+
+def test_a_network_of_another_label_is_compressed_on_that_label(
+    market: Market, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config("tiny-like", DIN, epochs=1, evaluations=1, label="like")
+    train_one(config, market.data, tmp_path / "like", seed=1, progress=False)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: int8\nsteps:\n  - {step: values, tables: int8}\n")
+    places = ["--recipe", str(recipe), "--prepared", str(market.root), "--threads", "1", "--quiet"]
+    assert main([str(tmp_path / "like"), *places, "--out", str(tmp_path / "out")]) == 0
+    before, after = (open_checkpoint(tmp_path / name) for name in ("like", "out"))
+    certificate = after.certificate()
+    assert certificate is not None
+    assert certificate.before.quality["auc"] == before.metrics["like.test.auc"]
+    assert certificate.after.quality["auc"] == after.metrics["like.test.auc"]
+    assert "test.auc" not in after.metrics

@@ -14,7 +14,7 @@ from models.checkpoint import open_checkpoint
 from models.compression import pipeline, registry
 from models.compression.pipeline import Compressed, compress
 from models.compression.recipe import FineTune, Recipe, read_recipe
-from models.compression.report import differences, flat, table
+from models.compression.report import flat, table
 from models.compression.subject import CompressionError, Material, Subject
 from models.config import ConfigError
 from models.evaluation import evaluate, network_scorer
@@ -133,10 +133,8 @@ def test_a_folder_with_something_else_is_left_alone(market: Market, trained: Tra
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
-def test_the_report_has_every_step_and_intervals(market: Market, trained: Trained, tmp_path: Path) -> None:
+def test_the_report_has_every_step(market: Market, trained: Trained, tmp_path: Path) -> None:
     found = tuned(trained, market, tmp_path / "out")
-    for each in differences(found.subject, found.original, market.data, "test").values():
-        assert each.low <= each.value <= each.high
     figures = flat(found)
     assert figures["0.original.bytes"] == figures["1.fine_tune.bytes"] > 0
     lines = table(found.record.steps).splitlines()
