@@ -1,8 +1,13 @@
 """Property tests draw the same examples every time, and a busy machine is no failure.
 
 What several folders share is made once a session. The imports stand inside, so that service tests need no torch.
+A test process computes in one thread: `make test` has as many processes as there are processors.
 """
 
+import gc
+import logging
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +18,29 @@ if TYPE_CHECKING:
     from export.assemble import Trained
     from tests.market import Demo, Market
 
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read at the first import
 settings.register_profile("adrank", deadline=None, derandomize=True)
 settings.load_profile("adrank")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded once is kept out of what tests cost: torch's exporter took 3.3 s for a small DIN, then 1.8 s."""
+    gc.collect()
+    gc.freeze()
+    if "torch" in sys.modules:
+        # pytest listens to loggers that do not propagate, and torch writes out every step of an export to a listener.
+        logging.getLogger("torch.__trace").propagate = True
+    if "export.to_onnx" in sys.modules:
+        keep_registry()
+
+
+def keep_registry() -> None:
+    """torch's exporter makes the same table of 500 operators for each graph; here once a process and operator set."""
+    from functools import cache
+
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")

@@ -15,42 +15,32 @@ from bundle.record import unpack
 from service.encode import encode_common
 from service.loading import load_bundle
 from service.settings import Settings
-
-ADS, USERS = 3_000, 20
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bench")
+from tests.benchmarks.conftest import ADS, USERS
 
 
 @pytest.fixture(scope="module")
-def folder(root: Path) -> Path:
-    return work_bundle(root, ADS, "light", users=USERS)
+def bundle(work: Path) -> Bundle:
+    return open_bundle(work)
 
 
-@pytest.fixture(scope="module")
-def bundle(folder: Path) -> Bundle:
-    return open_bundle(folder)
-
-
-def test_it_is_proved_when_loaded(folder: Path) -> None:
-    live = load_bundle(folder, Settings(bundle=folder))
+def test_it_is_proved_when_loaded(work: Path) -> None:
+    live = load_bundle(work, Settings(bundle=work))
     assert live.proof.requests == bundles.GOLDEN
     assert (live.sizes.retrieval, live.sizes.qscore, live.sizes.prerank) == (100_000, 10_000, 1_000)
 
 
-def test_it_is_made_once_and_anew_after_a_change(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = folder.stat().st_mtime_ns
-    assert work_bundle(root, ADS, "light", users=USERS) == folder
-    assert folder.stat().st_mtime_ns == made
-    assert work_bundle(root, 40, "light", users=5) != folder
-    first = work_bundle(root, 30, "light", users=5)
+def test_it_is_made_once_and_anew_after_a_change(work: Path, work_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = work.stat().st_mtime_ns
+    assert work_bundle(work_root, ADS, "light", users=USERS) == work
+    assert work.stat().st_mtime_ns == made
+    first = work_bundle(work_root, 30, "light", users=5)
+    assert first != work
+    assert first.exists()
     monkeypatch.setattr(bundles, "fingerprint", lambda: "changed")
-    second = work_bundle(root, 30, "light", users=5)
+    second = work_bundle(work_root, 30, "light", users=5)
     assert second.name == "work-light-30-5-0-changed"
     assert not first.exists(), "what older code wrote is removed"
-    assert folder.exists()
+    assert work.exists()
 
 
 def test_rows_are_those_of_the_market(bundle: Bundle) -> None:
@@ -80,7 +70,7 @@ def test_ads_of_a_category_lie_near_each_other_and_qscores_follow_the_audience(b
     inside = (vectors - (sums / sizes[:, None])[category]).var()
     assert inside < vectors.var(axis=0).mean() / 10
     networks, market = make_networks(ADS, "light"), Market(ADS, USERS, 0)
-    queries = [dqm_query(networks.dqm, market.common(networks.schema, user)) for user in range(USERS)]
+    queries = [dqm_query(networks.dqm, market.common(networks.schema, user)) for user in range(20)]
     logits = np.mean([vectors @ query + offset for query, offset in queries], axis=0)
     assert np.corrcoef(1 / (1 + np.exp(-logits)), bundle.ads.qscores[2:])[0, 1] > 0.7
 

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.bundles import work_bundle
 from benchmarks.ladder import DEADLINE_MS, Outcome, _tables
 from benchmarks.report import Report
 from bundle.folder import open_bundle
+from export import certify
 from service.loading import load_bundle
 from service.settings import Settings
 
@@ -37,7 +39,8 @@ def test_shares_are_of_all_that_was_offered() -> None:
     assert report.series["ladder.in_time.with the ladder"] == [(2.0, 0.5)]
 
 
-def test_the_work_bundle_may_have_a_ladder(tmp_path: Path) -> None:
+def test_the_work_bundle_may_have_a_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certify, "REQUESTS", 40)  # of 500 candidates, 15 ms each
     folder = work_bundle(tmp_path, 2_000, "paper", users=10, rungs=("light",))
     worths = [worth for *_, worth in open_bundle(folder).manifest.stages.finerank.rungs()]
     assert worths[0].work() > 3 * worths[1].work()

@@ -6,11 +6,15 @@ from typing import Self
 
 
 class DelayingProxy:
-    """Forwards requests at once and answers after `delay` seconds."""
+    """Forwards requests at once and answers after `delay` seconds. Answers that come while `holds` wait for `go_on`."""
 
     def __init__(self, port: int) -> None:
         self.target = port
         self.delay = 0.0
+        self.holds = False
+        self.held = 0
+        """Answers that have come meanwhile."""
+        self.go_on = asyncio.Event()
         self.port = 0
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,6 +51,9 @@ class DelayingProxy:
             while data := await source.read(65536):
                 if answers and self.delay:
                     await asyncio.sleep(self.delay)
+                if answers and self.holds:
+                    self.held += 1
+                    await self.go_on.wait()
                 sink.write(data)
                 await sink.drain()
         except (ConnectionError, asyncio.CancelledError):

@@ -84,6 +84,12 @@ class Worker:
     async def until_told(self, is_told: bool = True) -> None:
         await until(lambda: told(self.metrics) == is_told)
 
+    async def catch_up(self, other: RedisStore) -> None:
+        """Return once the news of all changes so far have come: they come in the order of the changes."""
+        await self.read("last")
+        await other.put([("last", b"{}\n")])
+        await until(lambda: not self.fresh("last"))
+
 
 @asynccontextmanager
 async def worker(store: RedisStore | Detour, limits: Limits = LIMITS, follows: bool = True) -> AsyncIterator[Worker]:
@@ -160,8 +166,7 @@ def test_whatever_happens_to_a_key_is_told(redis_server: RedisServer, prefix: st
         async with worker(redis_store(redis_server.url, prefix=prefix)) as mine:
             if how != "created":
                 await other.put([("x", pack(UserRecord({"n": 1})))])
-                await until(lambda: not mine.fresh("x"))
-            await asyncio.sleep(0.05)  # the news of that put
+            await mine.catch_up(other)  # the news of that put
             before = await mine.read("x")
             assert mine.fresh("x")
             if how in ("created", "replaced"):
@@ -219,17 +224,17 @@ def test_news_that_overtake_an_answer_are_not_lost(redis_server: RedisServer, pr
             async with worker(Detour(slow, direct)) as mine:
                 await direct.append({"x": clicks(1)})
                 await mine.read("warm")  # connects
-                await asyncio.sleep(0.05)
-                proxy.delay = 0.4
+                await mine.catch_up(direct)
+                proxy.holds = True
                 early = asyncio.create_task(mine.read("x"))
-                await asyncio.sleep(0.1)  # Redis has answered, the answer is held back
+                await until(lambda: proxy.held == 1)  # Redis has answered, the answer is held back
                 await direct.append({"x": clicks(2)})
                 await until(lambda: not mine.reader._flights)
+                proxy.holds = False
+                assert ads(await mine.read("x")) == [1, 2]
                 assert not early.done()
-                proxy.delay = 0.0
-                late = asyncio.create_task(mine.read("x"))
+                proxy.go_on.set()
                 assert ads(await early) == [1], "asked before the event, answered from before it"
-                assert ads(await late) == [1, 2]
                 assert ads(await mine.read("x")) == [1, 2]
 
     asyncio.run(scenario())
@@ -241,7 +246,8 @@ def test_a_lost_connection_empties_the_cache_until_it_is_back(tmp_path: Path, pr
         try:
             async with worker(redis_store(server.url, prefix=prefix)) as mine:
                 await mine.reader.append({"x": clicks(1)})
-                await asyncio.sleep(0.05)
+                assert isinstance(mine.store, RedisStore)
+                await mine.catch_up(mine.store)
                 assert ads(await mine.read("x")) == [1]
                 assert mine.fresh("x")
                 server.stop()
@@ -265,14 +271,14 @@ def test_a_lost_connection_empties_the_cache_until_it_is_back(tmp_path: Path, pr
 def test_a_connection_that_has_gone_silent_is_noticed(
     redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "QUIET_S", 0.1)
+    monkeypatch.setattr(module, "QUIET_S", 0.4)
 
     async def scenario() -> None:
         async with DelayingProxy(redis_server.port) as proxy:
             direct = redis_store(redis_server.url, prefix=prefix)
             async with worker(Detour(direct, redis_store(proxy.url, prefix=prefix))) as mine:
                 await mine.read("x")
-                await asyncio.sleep(0.5)  # quiet, but alive
+                await asyncio.sleep(1.0)  # quiet, but alive
                 assert mine.fresh("x")
                 assert told(mine.metrics)
                 proxy.delay = 60.0

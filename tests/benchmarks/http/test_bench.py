@@ -61,7 +61,9 @@ def test_a_request_with_redis_is_compared_with_scoring_in_process(material: Mate
     for each in (found.requests, found.rates):
         assert {name: len(times) for name, times in each.items()} == dict.fromkeys(overhead.OPTIONS, 2)
     assert min(found.scoring) > 0
-    assert found.ratio(overhead.READ) > 1, "a request contains its scoring"
+    assert min(found.rates[overhead.READ]) > 0
+    by_round = [a / b for a, b in zip(found.requests[overhead.READ], found.scoring, strict=True)]
+    assert found.ratio(overhead.READ) == pytest.approx(sum(by_round) / 2)
     assert not _left_behind(tmp_path)
 
 

@@ -57,9 +57,9 @@ def test_the_open_loop_keeps_to_the_rate() -> None:
 
 
 def test_a_connection_that_was_closed_while_idle_is_opened_again() -> None:
-    behaviour = Behaviour(idle_s=0.1)
+    behaviour = Behaviour(idle_s=0.4)
     with small_server(behaviour) as address:
-        measured = open_loop(address, REQUESTS, rate=1.0, arrivals=np.array([0.0, 0.3, 0.6]), connections=1)
+        measured = open_loop(address, REQUESTS, rate=1.0, arrivals=np.array([0.0, 1.4, 2.8]), connections=1)
     assert len(measured.latencies) == 3
     assert behaviour.connections >= 3
 

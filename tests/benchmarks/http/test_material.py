@@ -15,7 +15,7 @@ from bundle.record import UserRecord
 from bundle.schema import UNKNOWN
 from service.encode import encode_common, rows_of
 from service.schemas import ScoreRequest
-from tests.benchmarks.http.conftest import ADS
+from tests.benchmarks.conftest import ADS
 
 
 def scoring() -> ModuleType:
