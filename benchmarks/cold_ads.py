@@ -28,20 +28,30 @@ from models.marketplace.files import write_marketplace
 from models.marketplace.spec import Effects, MarketplaceSpec
 from models.metrics import auc
 from models.networks.config import DicmConfig
-from models.numerics import computing
+from models.numerics import at_least, computing
 
 EFFECTS = Effects(appeal=0.5, style=2.0)
 FULL = MarketplaceSpec(seed=1, ads=5_000, users=5_000, impressions=400_000, images=32, launched=0.5, effects=EFFECTS)
 """Of the size of `adrank demo`."""
+PER_AD = FULL.impressions // FULL.ads
 QUICK = MarketplaceSpec(seed=1, ads=400, users=500, impressions=30_000, images=8, launched=0.5, effects=EFFECTS)
 REFERENCES = ("gwen", "din")
 OURS = ("dicm", "dicm-image")
+MODELS = (*REFERENCES, *OURS)
 REPLICATES = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where it is kept, and how often it is trained."""
+    """Where it is kept, how large it is, and how often it is trained."""
     parser.add_argument("--out", type=Path, default=Path("artifacts/cold-ads"), metavar="DIR", help="kept there")
+    parser.add_argument(
+        "--ads", type=at_least(FULL.brands), metavar="N", default=FULL.ads,
+        help=f"in the marketplace, with as many users and {PER_AD} impressions each (default {FULL.ads})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--models", choices=MODELS, nargs="+", default=MODELS, metavar="NAME",
+        help=f"dicm among them (default {' '.join(MODELS)})",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N", help="default 1 2 3")
 
 
@@ -49,15 +59,17 @@ def run(arguments: argparse.Namespace) -> Report:
     """`cold_ads.<group>.<model>.auc` and `.logloss`, means of seeds; `.<model>-<reference>.dauc` with `_low` and
     `_high`; `cold_ads.<group>.impressions` and `.best_auc`.
 
-    With --quick a small marketplace and one seed. ValueError when something cannot be used.
+    With --quick a small marketplace and one seed. ValueError when something cannot be used, or DICM is left out.
     """
-    spec, seeds = (QUICK, arguments.seeds[:1]) if arguments.quick else (FULL, arguments.seeds)
-    out = arguments.out / ("quick" if arguments.quick else "full")
+    if "dicm" not in arguments.models:
+        raise ValueError(f"--models {' '.join(arguments.models)}: dicm is missing")
+    spec, seeds = (QUICK, arguments.seeds[:1]) if arguments.quick else (of_size(arguments.ads), arguments.seeds)
+    out = arguments.out / ("quick" if arguments.quick else f"{spec.ads}-ads")
     raw = out / "marketplace"
     try:
         if not raw.exists():
             write_marketplace(spec, raw, lambda _: None)
-        entries = [_entry(model) for model in (*REFERENCES, *OURS)]
+        entries = [_entry(model) for model in MODELS if model in arguments.models]
         with computing(1):
             data = prepare_all(entries, raw, out / "data", progress=False)
             runs = run_all(entries, data, seeds, out / "checkpoints", _say, progress=False)
@@ -66,11 +78,17 @@ def run(arguments: argparse.Namespace) -> Report:
     return report(runs, data["dicm"], len(seeds))
 
 
+def of_size(ads: int) -> MarketplaceSpec:
+    """The marketplace with so many ads, as many users, and impressions in proportion."""
+    return FULL.model_copy(update={"ads": ads, "users": ads, "impressions": ads * PER_AD})
+
+
 def report(runs: dict[str, list[Run]], data: PreparedData, seeds: int) -> Report:
     """A row a group of ads, and one of all."""
     result = Report("cold_ads")
     scored = runs["dicm"][0].scored
     group, truth = groups_of(shown_in_training(data))[scored.rows], _truth(data)
+    pairs = [(ours, other) for ours in OURS for other in REFERENCES if {ours, other} <= runs.keys()]
     gains: list[tuple[str | int | float, ...]] = []
     rows: list[tuple[str | int | float, ...]] = []
     for index, name in enumerate((*GROUPS, "all")):
@@ -86,17 +104,16 @@ def report(runs: dict[str, list[Run]], data: PreparedData, seeds: int) -> Report
             for metric in ("auc", "logloss"):
                 result.figures[f"{start}.{model}.{metric}"] = float(drawn.measured[metric][list(place)].mean())
         differences = []
-        for ours in OURS:
-            for other in REFERENCES:
-                each = drawn.difference("auc", places[ours], places[other])
-                key = f"{start}.{ours}-{other}.dauc"
-                result.figures |= {key: each.value, f"{key}_low": each.low, f"{key}_high": each.high}
-                differences.append(f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]")
+        for ours, other in pairs:
+            each = drawn.difference("auc", places[ours], places[other])
+            key = f"{start}.{ours}-{other}.dauc"
+            result.figures |= {key: each.value, f"{key}_low": each.low, f"{key}_high": each.high}
+            differences.append(f"{each.value:+.4f} [{each.low:+.4f}, {each.high:+.4f}]")
         rows.append(
             (name, len(mine), *(f"{result.figures[f'{start}.{model}.auc']:.4f}" for model in runs), f"{best:.4f}")
         )
         gains.append((name, *differences))
-    heads = tuple(f"{ours} − {other}" for ours in OURS for other in REFERENCES)
+    heads = tuple(f"{ours} − {other}" for ours, other in pairs)
     said = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     result.tables += [
         Table(f"AUC by training impressions of the ad, {said}", ("shown", "impressions", *runs, "best possible"), rows),

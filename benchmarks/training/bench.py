@@ -10,7 +10,7 @@ zero. We take request-grouped batches, the others flat rows. Three logs say wher
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,8 @@ from benchmarks.training.workers import PEERS, Peer, Worker, start_ours
 ENVIRONMENTS = Path("artifacts/bench/peers")
 OURS = "adrank"
 LEARNING_RATE = 1e-3
+Cells = tuple[tuple[int, int], ...]
+"""Batch and threads of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class LogShape:
     """Impressions a request."""
     full: bool
     """Whether all histories have the longest length."""
-    cells: tuple[tuple[int, int], ...]
+    cells: Cells
     """Batch and threads of what is measured on it."""
 
 
@@ -62,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="everybody has a turn in each [3]")
     parser.add_argument("--impressions", type=int, default=16_384, metavar="N", help="of a turn [16384]")
     parser.add_argument(
+        "--cells", nargs="+", metavar="BATCHxTHREADS",
+        help="only these, such as 256x2, on each log that has them (default all)",
+    )  # fmt: skip
+    parser.add_argument(
         "--learn", type=int, default=65_536, metavar="N", help="impressions of the epoch whose losses are shown [65536]"
     )
 
@@ -75,20 +81,35 @@ def run(arguments: argparse.Namespace) -> Report:
         report.notes += set_up(arguments.setup, arguments.environments)
         return report
     quick = arguments.quick
+    logs = {name: shape.cells[:1] if quick else shape.cells for name, shape in LOGS.items()}
+    if arguments.cells is not None:
+        logs = chosen(arguments.cells, logs)
     bench = Bench(report, arguments.environments.absolute(), 1 if quick else arguments.rounds)
     with TemporaryDirectory() as temporary:
         bench.start([PEERS[name] for name in arguments.peers])
         try:
             impressions = 2_560 if quick else arguments.impressions
             bench.learn(Path(temporary) / "learn", 5_120 if quick else arguments.learn)
-            for name, shape in LOGS.items():
+            for name, cells in logs.items():
                 folder = Path(temporary) / name
-                _simulated(folder, impressions, shape)
-                bench.log(name, folder, shape.cells[:1] if quick else shape.cells)
+                _simulated(folder, impressions, LOGS[name])
+                bench.log(name, folder, cells)
         finally:
             bench.stop()
     bench.summary()
     return report
+
+
+def chosen(wanted: Sequence[str], logs: Mapping[str, Cells]) -> dict[str, Cells]:
+    """Of each log's cells those that are wanted, `BATCHxTHREADS`; a log that has none of them is left out.
+
+    ValueError for one that no log has.
+    """
+    known = {f"{batch}x{threads}" for cells in logs.values() for batch, threads in cells}
+    if strange := sorted(set(wanted) - known):
+        raise ValueError(f"there is no cell {strange[0]!r} to measure; known: {', '.join(sorted(known))}")
+    found = {name: tuple(cell for cell in cells if f"{cell[0]}x{cell[1]}" in wanted) for name, cells in logs.items()}
+    return {name: cells for name, cells in found.items() if cells}
 
 
 def set_up(names: list[str], root: Path) -> list[str]:
@@ -175,7 +196,7 @@ class Bench:
         title = f"Log loss of {impressions // 8:,} other impressions after one epoch of {impressions:,}, batch 256"
         self.report.tables.append(Table(title, ("who", "weights of embeddings", "other weights", "log loss"), rows))
 
-    def log(self, name: str, folder: Path, cells: tuple[tuple[int, int], ...]) -> None:
+    def log(self, name: str, folder: Path, cells: Cells) -> None:
         """All cells of one log, everybody in turns."""
         rows: list[tuple[str | int | float, ...]] = []
         for batch, threads in cells:
@@ -217,6 +238,8 @@ class Bench:
         cells = [f"train.din.{MAIN}.b{batch}.t{threads}" for batch, threads in LOGS[MAIN].cells]
         for who in self.variants:
             rates = [figures[key] for cell in cells if (key := f"{cell}.{_key(who)}.samples_per_s") in figures]
+            if not rates:
+                continue  # only other logs were asked for
             figures[f"train.din.{_key(who)}.samples_per_s"] = float(np.median(rates))
         if ratios := [figures[key] for cell in cells if (key := f"{cell}.ratio_best_peer") in figures]:
             figures["train.din.ratio_best_peer"] = min(ratios)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import cold_ads
-from benchmarks.cold_ads import OURS, REFERENCES, run
+from benchmarks.cold_ads import FULL, MODELS, OURS, REFERENCES, of_size, run
 from models.checkpoint import open_checkpoint
 from models.cold_ads import GROUPS, groups_of, shown_in_training
 from models.data.prepared import find_prepared
@@ -22,7 +22,7 @@ def test_a_small_version_runs_and_its_figures_are_those_of_the_scores(
 ) -> None:
     monkeypatch.setattr(cold_ads, "QUICK", TINY)
     monkeypatch.setattr(cold_ads, "REPLICATES", 20)
-    found = run(argparse.Namespace(quick=True, out=tmp_path, seeds=[1, 2]))
+    found = run(argparse.Namespace(quick=True, out=tmp_path, seeds=[1, 2], models=MODELS))
     figures = found.figures
     sizes = [figures[f"cold_ads.{group}.impressions"] for group in GROUPS]
     assert sizes[0] > 50
@@ -41,3 +41,15 @@ def test_a_small_version_runs_and_its_figures_are_those_of_the_scores(
             assert figures[key] == pytest.approx(apart, abs=1e-9)
             assert figures[f"{key}_low"] <= figures[f"{key}_high"]
     assert not (tmp_path / "quick/checkpoints/marketplace-gwen-seed2").exists(), "one seed when quick"
+
+
+def test_a_size_keeps_what_an_ad_is_shown() -> None:
+    found = of_size(500)
+    assert (found.ads, found.users, found.impressions) == (500, 500, 40_000)
+    assert found.effects == FULL.effects
+    assert of_size(FULL.ads) == FULL
+
+
+def test_there_is_nothing_to_show_without_dicm(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--models gwen din: dicm is missing"):
+        run(argparse.Namespace(quick=True, out=tmp_path, seeds=[1], models=["gwen", "din"]))

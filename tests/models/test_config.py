@@ -14,6 +14,18 @@ FOLDER = Path(config_module.__file__).parent / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 KINDS = ("din", "dqm", "qscore")
 
+ABLATIONS: dict[str, dict[str, object]] = {
+    "softmax": {"attention": "softmax"},
+    "prelu": {"activation": "prelu", "attention_activation": "prelu"},
+    "sigmoid": {"activation": "sigmoid", "attention_activation": "sigmoid"},
+    "l2": {"embedding_l2": 0.01},
+    "no-pretraining": {"pretraining": None},
+    "no-averaging": {"averaging": 0.0},
+    "no-tab": {"dropped_fields": ("context.tab",)},
+}
+"""What each is called after -> the only keys that it changes."""
+DATA_OF = {"live": "data/kuairand-live.yaml"}
+
 GOOD = """
 name: some-din
 dataset: dataset.yaml
@@ -49,6 +61,19 @@ def test_configurations_of_labels_and_scenes_are_whole(path: Path, market: Marke
     else:
         assert config.model.kind == "mtl"
         assert config.model.scene in [each.column for each in spec.context_features]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("ablations/*.yaml")), ids=lambda path: path.stem)
+def test_an_ablation_differs_in_what_it_is_called_after(path: Path) -> None:
+    dataset, kind, *rest = path.stem.split("-")
+    choice, base = "-".join(rest), read_config(FOLDER / f"{dataset}-{kind}.yaml")
+    config = read_config(path)
+    assert config.name == path.stem
+    assert (path.parent / config.dataset).resolve() == (FOLDER / (DATA_OF.get(choice) or base.dataset)).resolve()
+    ours, theirs = ({**each.model.model_dump(), **each.training.model_dump()} for each in (config, base))
+    assert {key: value for key, value in ours.items() if value != theirs[key]} == {
+        key: value for key, value in ABLATIONS.get(choice, {}).items() if key in theirs
+    }
 
 
 def test_there_is_one_of_each_stage_for_both_datasets() -> None:

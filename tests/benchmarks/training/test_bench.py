@@ -72,6 +72,18 @@ def test_a_run_without_peers_names_them(tmp_path: Path) -> None:
     assert all("adrank bench train --setup" in str(row[1]) for row in table.rows)
 
 
+def test_chosen_cells_alone_are_measured() -> None:
+    logs = {name: shape.cells for name, shape in bench.LOGS.items()}
+    assert bench.chosen(["256x2"], logs) == {"kuairand": ((256, 2),)}
+    assert bench.chosen(["1024x1", "512x1"], logs) == {
+        "kuairand": ((512, 1), (1_024, 1)),
+        "full": ((512, 1),),
+        "grouped": ((512, 1),),
+    }
+    with pytest.raises(ValueError, match=r"no cell '256x3' to measure; known: 1024x1, 1024x2, 256x1"):
+        bench.chosen(["256x2", "256x3"], logs)
+
+
 def test_ratios_are_against_the_better_peer(measuring: bench.Bench) -> None:
     rates = {"adrank": [300.0, 600.0], "a, library": [100.0, 100.0], "a, lean": [150.0, 150.0]}
     rows = measuring._cell("train.din.kuairand.b256.t1", 256, 1, rates)
