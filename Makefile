@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 BUNDLE ?= artifacts/bundles/demo
 PORT ?= 8000
 
-.PHONY: help setup run test check format clean
+.PHONY: help setup run test check lock format clean
 
 help:
 	@echo "make run     build the demo bundle if there is none, and serve it on http://127.0.0.1:$(PORT)"
 	@echo "make test    every check and every test"
 	@echo "make setup   only make $(VENV) with $(BIN)/adrank"
 	@echo "make check   lint, types, import rules"
+	@echo "make lock    pin what the images install, by hash"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make clean   remove $(VENV), artifacts and caches"
 
@@ -35,6 +36,9 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+lock: setup
+	for extra in cpu gpu; do $(BIN)/uv pip compile pyproject.toml --extra $$extra --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file deploy/requirements/$$extra.txt; done
 
 format: setup
 	$(BIN)/ruff check --fix .

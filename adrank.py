@@ -10,6 +10,7 @@ import sys
 COMMANDS = {
     "demo": ("export.demo", "simulate a marketplace, train on it and export the demo bundle"),
     "marketplace": ("models.marketplace.command", "write a simulated marketplace's impression log"),
+    "simulate": ("models.marketplace.simulate", "have the simulated users ask a running service, and click"),
     "prepare": ("models.data.command", "turn a raw click log into request-grouped Parquet and vocabularies"),
     "train": ("models.train", "train a model from one YAML configuration"),
     "evaluate": ("models.evaluate", "AUC, GAUC, log loss and calibration of a checkpoint"),
@@ -18,9 +19,14 @@ COMMANDS = {
     "compress": ("export.compress", "make a trained network smaller, by a recipe"),
     "tune": ("models.tune", "search a model's parameters on the validation split"),
     "export": ("export.command", "turn checkpoints into a bundle, proved against torch"),
-    "bundle": ("bundle.command", "show or verify a bundle"),
+    "bundle": ("bundle.command", "show, verify, sign or publish a bundle"),
     "features": ("service.features_command", "load users' features into Redis"),
+    "outcomes": ("outcomes.command", "collect answers and events as tables and as a log to train on"),
+    "replay": ("service.replay_command", "rank a logged request again: the same scores, or which input differs"),
+    "loop": ("export.loop", "serve, log, train on, compress, export, gate, swap: turn by turn"),
     "serve": ("service.serve", "serve a bundle over HTTP"),
+    "release": ("control.release", "change which bundle a running service serves, and go back"),
+    "experiment": ("outcomes.experiment", "compare bundles and settings on users"),
     "bench": ("benchmarks.command", "measure, against plain baselines and peers"),
 }
 

@@ -30,8 +30,8 @@ from bundle.schema import FIRST_KNOWN
 from service.budget import Budget
 from service.cascade import Ask, rank
 from service.encode import encode_common
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.settings import Settings
 from service.timing import RequestTiming
 

@@ -18,6 +18,10 @@ BENCHES = {
     "rocket": ("benchmarks.rocket", "Rocket Launching: light net, booster and ablations, with paired intervals"),
     "cold-ads": ("benchmarks.cold_ads", "what images tell of ads that training showed never or seldom"),
     "ladder": ("benchmarks.ladder", "overload with and without a ladder of fine-rankers"),
+    "assignment": ("benchmarks.assignment", "what it costs to find the arms of a user"),
+    "outcomes": ("benchmarks.outcomes", "what it costs to log answers, and how fast they are collected"),
+    "gate": ("benchmarks.gate", "what the gate says of bundles against another one, and how long it takes"),
+    "swap": ("benchmarks.swap", "another bundle under load: what swaps cost requests and memory"),
     "rows": ("benchmarks.rows", "AUC with fewer embedding rows for 10^6 simulated ads, by each method"),
     "pictures": ("benchmarks.pictures", "nothing, but draw the curves that others saved"),
     "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
@@ -28,6 +32,8 @@ BENCHES = {
     "values": ("benchmarks.values", "tables and ad vectors in fp16, int8 and int4: time, and what is lost"),
     "train": ("benchmarks.training.bench", "DIN's training throughput, side by side with other libraries' DIN"),
     "compare": ("benchmarks.compare", "several configurations against one, for each value of a context field too"),
+    "aa": ("benchmarks.aa", "experiments without a difference: how often one is seen all the same"),
+    "closed-loop": ("benchmarks.closed_loop", "experiments on simulated users, verdicts held against the truth"),
     "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""

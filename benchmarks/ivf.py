@@ -18,7 +18,7 @@ from benchmarks.report import Report, Table
 from benchmarks.timing import Times, p50, p99
 from bundle.folder import Bundle
 from bundle.schema import FIRST_KNOWN
-from service.registry import LoadedBundle
+from service.loaded import LoadedBundle
 from service.retrieval import retrieve, worthiest
 from service.selection import top
 

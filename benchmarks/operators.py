@@ -1,5 +1,8 @@
 """Where a graph's time goes, as ONNX Runtime's own profile says, which adds about 1 us to each node."""
 
+import bundle.no_telemetry  # noqa: F401
+
+# isort: split
 import json
 import tempfile
 from collections import defaultdict

@@ -56,6 +56,14 @@ PICTURES = (
     ),
     Picture("daily-auc", "daily.auc.", "Each day by networks of the days before", "day", y="AUC", days=True),
     Picture("daily-seconds", "daily.seconds.", "What they cost", "day", y="seconds, processor time", days=True),
+    Picture(
+        "aa-false-alarms",
+        "aa.alarms.",
+        "Experiments without a difference that ever said one",
+        "users so far, at 100 looks",
+        from_zero=True,
+        y="share of experiments",
+    ),
     Picture("rows-start", "rows.start.", "Rows shared after training", "ids ÷ rows", y="AUC", linear=True),
     Picture("rows-scratch", "rows.scratch.", "Trained with shared rows", "ids ÷ rows", y="AUC", linear=True),
 )

@@ -16,7 +16,7 @@ from benchmarks.report import Report, Table
 from bundle.folder import Bundle
 from bundle.golden import Common
 from bundle.schema import FIRST_KNOWN
-from service.registry import LoadedBundle
+from service.loaded import LoadedBundle
 from service.retrieval import retrieve, worthiest
 from service.selection import likelihood, top
 

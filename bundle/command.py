@@ -1,4 +1,4 @@
-"""`adrank bundle show DIR` and `adrank bundle verify DIR`: what a bundle is, and whether it is whole."""
+"""`adrank bundle`: what a bundle is, whether it is whole, who signed it, and where it is published."""
 
 import argparse
 import json
@@ -13,6 +13,8 @@ from bundle.golden import check_golden, load_golden
 from bundle.ladder import table
 from bundle.manifest import GraphSpec, Manifest, read_manifest
 from bundle.schema import FeatureSchema
+from bundle.signature import check_key, check_signature, make_key, read_signatures, sign
+from bundle.store import publish
 
 
 def main(argv: list[str]) -> int:
@@ -36,12 +38,38 @@ def show(arguments: argparse.Namespace) -> int:
 
 def verify(arguments: argparse.Namespace) -> int:
     """Check the checksums, the arrays, the encoder and the golden rows' file."""
+    if arguments.key:
+        check_signature(arguments.folder, [check_key(key) for key in arguments.key])
     bundle = verified(arguments.folder)
     manifest = bundle.manifest
     print(
         f"{bundle.id} is whole: {len(manifest.files)} files, {_total(manifest):,} bytes, "
         f"{manifest.catalogue.ads:,} ads, {manifest.golden.requests} golden requests, {manifest.users:,} demo users"
     )
+    signed = [each.key for each in read_signatures(arguments.folder)]
+    how = "by a key that is accepted" if arguments.key else "not checked: no --key given"
+    print(f"signed by {', '.join(signed)}; {how}" if signed else "not signed")
+    return 0
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    """Make a key pair."""
+    public = make_key(arguments.file)
+    print(f"private key  {arguments.file}: keep it where bundles are signed, and nowhere else", file=sys.stderr)
+    print(public)
+    return 0
+
+
+def add_signature(arguments: argparse.Namespace) -> int:
+    """Sign a bundle that is whole."""
+    bundle = verified(arguments.folder)
+    print(f"{bundle.id} is signed by {sign(arguments.folder, arguments.key)}")
+    return 0
+
+
+def upload(arguments: argparse.Namespace) -> int:
+    """Copy a bundle to a store."""
+    print(publish(arguments.folder, arguments.place))
     return 0
 
 
@@ -169,8 +197,8 @@ def _total(manifest: Manifest) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="adrank bundle", description="Show or verify a bundle.")
-    actions = made.add_subparsers(dest="action", required=True, metavar="show|verify")
+    made = argparse.ArgumentParser(prog="adrank bundle", description="Show, verify, sign or publish a bundle.")
+    actions = made.add_subparsers(dest="action", required=True, metavar="show|verify|keygen|sign|publish")
     showing = actions.add_parser("show", help="what the bundle is", description="Print what a bundle's manifest says.")
     showing.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder")
     showing.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as flat JSON")
@@ -182,5 +210,34 @@ def parser() -> argparse.ArgumentParser:
         "wrong. The graphs themselves are replayed when a service loads the bundle.",
     )
     checking.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder")
+    checking.add_argument(
+        "--key", action="append", metavar="KEY", help="public key, one of which must have signed it; may be repeated"
+    )
     checking.set_defaults(run=verify)
+    making = actions.add_parser(
+        "keygen",
+        help="make a key pair to sign bundles with",
+        description="Write a new Ed25519 private key to FILE, readable by its owner alone, and print the public key, "
+        "which services take as ADRANK_BUNDLE_KEYS. A file that exists is never overwritten.",
+    )
+    making.add_argument("file", type=Path, metavar="FILE", help="where the private key goes")
+    making.set_defaults(run=generate)
+    signing = actions.add_parser(
+        "sign",
+        help="sign a bundle",
+        description="Verify a bundle, then write manifest.sig: an Ed25519 signature of the manifest, which holds the "
+        "checksums of all other files. Signatures by other keys stay.",
+    )
+    signing.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder")
+    signing.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key of adrank bundle keygen")
+    signing.set_defaults(run=add_signature)
+    publishing = actions.add_parser(
+        "publish",
+        help="copy a bundle to where services fetch it",
+        description="Verify a bundle, then copy it to PLACE/BUNDLE_ID, the manifest last. One that is there is never "
+        "overwritten.",
+    )
+    publishing.add_argument("folder", type=Path, metavar="DIR", help="the bundle's folder")
+    publishing.add_argument("place", metavar="PLACE", help="folder, or URL such as s3://bucket/bundles")
+    publishing.set_defaults(run=upload)
     return made

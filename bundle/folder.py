@@ -22,7 +22,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,9 @@ from bundle.manifest import MANIFEST, FileEntry, Manifest, read_manifest
 from bundle.row_sets import RowSets, load_row_sets
 from bundle.schema import FIRST_KNOWN
 from bundle.vocabulary import Vocabulary
+
+SIGNATURE = "manifest.sig"
+"""Beside the manifest, and like it not among the files that it announces; see signature.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +140,23 @@ def write_bundle(root: Path, manifest: Manifest, fill: Callable[[Path], None]) -
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
     """IntegrityError unless exactly the announced files are there, each with its size and checksum."""
-    present, announced = set(_names(folder)), set(manifest.files)
+    for wrong in damage(folder, manifest.files):
+        raise IntegrityError(wrong)
+
+
+def damage(folder: Path, files: Mapping[str, FileEntry]) -> Iterator[str]:
+    """What is wrong with each file that is missing, was not announced, or has another size or checksum."""
+    present, announced = set(_names(folder)), set(files)
     if missing := sorted(announced - present):
-        raise IntegrityError(f"{folder}: files are missing: {missing}")
+        yield f"{folder}: files are missing: {missing}"
     if extra := sorted(present - announced):
-        raise IntegrityError(f"{folder}: files that the manifest does not name: {extra}")
-    for name, entry in manifest.files.items():
-        size = (folder / name).stat().st_size
+        yield f"{folder}: files that the manifest does not name: {extra}"
+    for name in sorted(announced & present):
+        entry, size = files[name], (folder / name).stat().st_size
         if size != entry.bytes:
-            raise IntegrityError(f"{folder / name}: {size} bytes, the manifest says {entry.bytes}")
-        if (found := _entry(folder / name).sha256) != entry.sha256:
-            raise IntegrityError(f"{folder / name}: sha256 {found}, the manifest says {entry.sha256}")
+            yield f"{folder / name}: {size} bytes, the manifest says {entry.bytes}"
+        elif (found := _entry(folder / name).sha256) != entry.sha256:
+            yield f"{folder / name}: sha256 {found}, the manifest says {entry.sha256}"
 
 
 def open_bundle(folder: Path, *, verify: bool = True) -> Bundle:
@@ -214,9 +223,9 @@ def _ads(folder: Path, manifest: Manifest) -> Ads:
 
 
 def _names(folder: Path) -> list[str]:
-    """Relative names of all files but the manifest."""
+    """Relative names of all files but the manifest and its signatures."""
     paths = (p for p in folder.rglob("*") if p.is_file())
-    return sorted(name for p in paths if (name := p.relative_to(folder).as_posix()) != MANIFEST)
+    return sorted(name for p in paths if (name := p.relative_to(folder).as_posix()) not in (MANIFEST, SIGNATURE))
 
 
 def _entry(path: Path) -> FileEntry:

@@ -131,5 +131,6 @@ def compare(what: str, found: npt.ArrayLike, expected: npt.ArrayLike, tolerance:
         gap = np.abs(one - two)
     worst = float(gap.max(initial=0.0))
     if not worst <= tolerance:
-        raise GoldenError(f"{what}: differs from the golden rows by {worst:.3g}, at most {tolerance:.3g} is allowed")
+        message = f"{what}: differs from the golden rows by {worst:.3g}, at most {tolerance:.3g} is allowed"
+        raise GoldenError(message, worst, tolerance)
     return worst

@@ -1,5 +1,8 @@
 """Proof that the ONNX graphs compute what the torch models do, on real requests. An export proves itself or fails."""
 
+import bundle.no_telemetry  # noqa: F401
+
+# isort: split
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -10,7 +10,7 @@ down-sampling  a share w of non-clicks was kept: p' = p / (p + (1 - p) / w), log
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from sklearn.isotonic import IsotonicRegression
 
 from bundle.calibration import Calibration
@@ -18,6 +18,8 @@ from models.metrics import FLOOR, Float64
 
 BINS = 200
 """At most so many scores, of equal mass, are what isotonic regression sees: a step stands for 0.5 % of the rows."""
+MOST_OFFSET = 50.0
+"""Of logits whose size FLOOR bounds at 16: beyond it every probability is 0 or 1."""
 
 
 class CalibrationError(Exception):
@@ -41,6 +43,14 @@ def fit_platt(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Calibration:
     if slope <= 0:
         raise CalibrationError(f"Platt's slope is {slope:.3g}: scores do not rise with the clicks")
     return Calibration(method="platt", logits=(0.0,), calibrated=(float(offset),), slope=float(slope))
+
+
+def fit_level(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Calibration:
+    """Platt scaling of slope 1: the offset at which the scores add up to the clicks. Some clicks suffice, and some rows
+    without one; a slope needs scores that differ much."""
+    y, x = _checked(labels, scores)
+    offset = brentq(lambda b: float(np.mean(1 / (1 + np.exp(-(x + b))) - y)), -MOST_OFFSET, MOST_OFFSET)
+    return Calibration(method="platt", logits=(0.0,), calibrated=(float(offset),), slope=1.0)
 
 
 def fit_isotonic(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Calibration:

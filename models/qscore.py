@@ -4,6 +4,10 @@
 
 m maximises the likelihood of the ads' clicks under a beta-binomial with mean p (empirical Bayes): ads that differ much
 get a small m, ads that look alike a large one.
+
+Continued from an earlier Qscore, each ad has a p of its own: its earlier score, times one factor for all ads that makes
+the expected clicks those of the new data (what is shown because it ranks high is clicked more often). m then says how
+many impressions the earlier score is worth: many where it still foretells the clicks, few where it does not.
 """
 
 from dataclasses import dataclass
@@ -32,6 +36,22 @@ class Qscore:
 
 def fit_qscore(config: QscoreConfig, data: PreparedData) -> Qscore:
     """Count clicks and impressions of the training split and smooth them."""
+    shown, clicked = _counted(data)
+    mean = float(clicked.sum() / shown.sum())
+    return _smoothed(config, shown, clicked, np.full(len(shown), mean), mean)
+
+
+def continue_qscore(config: QscoreConfig, data: PreparedData, before: npt.NDArray[np.float32]) -> Qscore:
+    """The same, going on from `before`: the earlier score of each catalogue row, of an ad it did not know its prior's
+    mean."""
+    shown, clicked = _counted(data)
+    level = clicked.sum() / (shown @ before.astype(np.float64))
+    prior = np.clip(before.astype(np.float64) * level, 1e-6, 1 - 1e-6)
+    return _smoothed(config, shown, clicked, prior, float(clicked.sum() / shown.sum()))
+
+
+def _counted(data: PreparedData) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Impressions and clicks of each catalogue row."""
     rows = len(data.ads.fields)
     shown, clicked = np.zeros(rows), np.zeros(rows)
     for batch in batches(data, "train", 65_536):
@@ -42,16 +62,30 @@ def fit_qscore(config: QscoreConfig, data: PreparedData) -> Qscore:
         raise DataError(
             f"{data.folder}: train has {clicked.sum():.0f} clicks in {total:.0f} impressions, no rate to smooth"
         )
-    mean = float(clicked.sum() / total)
-    strength = config.strength or fit_strength(shown[FIRST_KNOWN:], clicked[FIRST_KNOWN:], mean)
-    scores = ((clicked + strength * mean) / (shown + strength)).astype(np.float32)
+    return shown, clicked
+
+
+def _smoothed(
+    config: QscoreConfig,
+    shown: npt.NDArray[np.float64],
+    clicked: npt.NDArray[np.float64],
+    prior: npt.NDArray[np.float64],
+    mean: float,
+) -> Qscore:
+    known = slice(FIRST_KNOWN, None)
+    strength = config.strength or fit_strength(shown[known], clicked[known], prior[known])
+    scores = ((clicked + strength * prior) / (shown + strength)).astype(np.float32)
     scores[0] = 0.0
     return Qscore(scores, mean, strength)
 
 
-def fit_strength(shown: npt.NDArray[np.float64], clicked: npt.NDArray[np.float64], mean: float) -> float:
-    """The m in [0.01, 10^6] that maximises Σ log B(clicks + mp, rest + m(1-p)) / B(mp, m(1-p))."""
+def fit_strength(
+    shown: npt.NDArray[np.float64], clicked: npt.NDArray[np.float64], means: float | npt.NDArray[np.float64]
+) -> float:
+    """The m in [0.01, 10^6] that maximises Σ log B(clicks + mp, rest + m(1-p)) / B(mp, m(1-p)); p is one number, or one
+    an ad."""
     n, c = shown[shown > 0], clicked[shown > 0]
+    mean = np.broadcast_to(means, shown.shape)[shown > 0]
 
     def loss(log_m: float) -> float:
         a, b = np.exp(log_m) * mean, np.exp(log_m) * (1 - mean)

@@ -27,8 +27,6 @@ from service.flag_stores import FLAGS, FlagStore, Mark, News
 from service.metrics import Metrics
 
 log = logging.getLogger("adrank.flags")
-VIEWS = 2
-"""Bundles whose bitmaps are kept: the live one, and the one before it for requests under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,23 @@ class AdFlags:
             if (known := _find(self._views, bundle)) is not None:
                 return known
             made = new_view(bundle, self._flags)
-            self._views = (made, *self._views[: VIEWS - 1])
-            self._metrics.flagged(made.counts)
+            self._views = (*self._views, made)
+            self._show()
         return made
+
+    def keep(self, live: Bundle, bundles: Iterable[Bundle]) -> None:
+        """From now on the flags against these bundles alone are kept; metrics show those against the live one."""
+        wanted = {id(bundle) for bundle in bundles}
+        views = sorted((each for each in self._views if id(each.bundle) in wanted), key=lambda v: v.bundle is not live)
+        if [id(each) for each in views] == [id(each) for each in self._views]:
+            return
+        if self._changing.acquire(blocking=False):  # it may be held for a second, and the next call will do
+            try:
+                kept = [each for each in self._views if id(each.bundle) in wanted]
+                self._views = tuple(sorted(kept, key=lambda view: view.bundle is not live))
+                self._show()
+            finally:
+                self._changing.release()
 
     @property
     def age_s(self) -> float:
@@ -151,8 +163,11 @@ class AdFlags:
                     else:
                         self._flags.pop(ad_id, None)
                 self._views = tuple(changed_view(view, news.flags, len(self._flags)) for view in self._views)
-            for view in self._views[:1]:
-                self._metrics.flagged(view.counts)
+            self._show()
+
+    def _show(self) -> None:
+        for view in self._views[:1]:
+            self._metrics.flagged(view.counts)
 
 
 def canonical(index: Vocabulary, ad_id: int | str) -> str:

@@ -15,10 +15,15 @@ from bundle.ladder import FULL, Worth
 from service.checks import event_kinds
 from service.events import EventLog
 from service.flag_changes import FlagDesk
+from service.follower import Follower
+from service.forced_arms import forced_arms
+from service.loaded import LoadedBundle
 from service.metrics import CONTENT_TYPE, Metrics
+from service.plan import ARM_HEADER
 from service.problem import parse, parse_query
 from service.ranker import Ranker
-from service.registry import LoadedBundle, Registry
+from service.recent import Recent
+from service.registry import Registry
 from service.schemas import (
     BUNDLES_RESPONSE,
     EVENTS_RESPONSE,
@@ -42,6 +47,9 @@ from service.schemas import (
     ScoreRequest,
     ScoreResponse,
 )
+from service.served_log import ServedLog
+from service.shadow import ShadowDesk
+from service.standing import standing
 from service.timing import RequestTiming
 
 log = logging.getLogger("adrank.request")
@@ -57,6 +65,12 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+ARM_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "X-Adrank-Arm without the key of testing_key, or with a wrong one"},
+    403: {"model": Problem, "description": "X-Adrank-Arm while no testing_key is set"},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the routes delegate to."""
@@ -66,6 +80,21 @@ class Services:
     events: EventLog
     flags: FlagDesk
     metrics: Metrics
+    served: ServedLog
+    shadow: ShadowDesk
+    testing_key: str | None
+    """See service/forced_arms.py."""
+    recent: Recent
+    follower: Follower
+
+
+ARM_PARAMETER = {
+    "name": ARM_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "For testing, with the key of testing_key as bearer token: the arms the user is to be in.",
+    "schema": {"type": "string", "pattern": r"^[a-z0-9_-]+=[a-z0-9_-]+(,[a-z0-9_-]+=[a-z0-9_-]+)*$"},
+}
 
 
 def body_of(name: str) -> dict[str, Any]:
@@ -101,14 +130,14 @@ def add_routes(router: APIRouter, services: Services) -> None:
 
 
 def _ranking(router: APIRouter, services: Services) -> None:
-    def post(path: str, request: type, response: Any) -> Callable[[Endpoint], Endpoint]:
+    def post(path: str, request: type, response: Any, **documented: Any) -> Callable[[Endpoint], Endpoint]:
         def add(endpoint: Endpoint) -> Endpoint:
             router.add_api_route(
                 path,
                 endpoint,
                 methods=["POST"],
-                openapi_extra=body_of(request.__name__),
-                responses={200: {"model": response}, **PROBLEMS},
+                openapi_extra=body_of(request.__name__) | documented,
+                responses={200: {"model": response}, **(ARM_PROBLEMS if documented else {}), **PROBLEMS},
                 response_class=Response,
                 response_model=None,
                 tags=["ranking"],
@@ -118,20 +147,31 @@ def _ranking(router: APIRouter, services: Services) -> None:
 
         return add
 
-    @post("/v1/rank", RankRequest, RankResponse)
+    @post("/v1/rank", RankRequest, RankResponse, parameters=[ARM_PARAMETER])
     async def rank(request: Request) -> Response:
         """The best ads for a user in a context, through the whole funnel."""
-        timing = RequestTiming()
-        asked = parse(RankRequest, await request.body())
-        answer = await services.ranker.rank(asked, request.state.request_id, timing)
-        return _timed(RANK_RESPONSE.dump_json(answer), request, timing, services.metrics)
+        timing = _timing(request)
+        forced = forced_arms(request, services.testing_key)
+        body = await request.body()
+        asked = parse(RankRequest, body)
+        try:
+            answer = await services.ranker.rank(asked, request.state.request_id, timing, forced)
+        except Exception as error:
+            services.served.failed(request.state.request_id, str(asked.user_id), body, timing, error)
+            raise
+        if timing.inputs is not None:
+            services.recent.add(body, timing.inputs.stored)
+        answered = RANK_RESPONSE.dump_json(answer)
+        services.served.add(request.state.request_id, str(asked.user_id), body, answered, timing)
+        return _timed(answered, request, timing, services.metrics)
 
-    @post("/v1/score", ScoreRequest, ScoreResponse)
+    @post("/v1/score", ScoreRequest, ScoreResponse, parameters=[ARM_PARAMETER])
     async def score(request: Request) -> Response:
         """The click probability of each given ad."""
-        timing = RequestTiming()
+        timing = _timing(request)
+        forced = forced_arms(request, services.testing_key)
         asked = parse(ScoreRequest, await request.body())
-        answer = await services.ranker.score(asked, request.state.request_id, timing)
+        answer = await services.ranker.score(asked, request.state.request_id, timing, forced)
         return _timed(SCORE_RESPONSE.dump_json(answer), request, timing, services.metrics)
 
     @post("/v1/events", EventsRequest, EventsResponse)
@@ -182,8 +222,8 @@ def _operations(router: APIRouter, services: Services) -> None:
         tags=["operations"],
     )
     async def bundles() -> Response:
-        """The live bundle: where it comes from, its stages and quality, and how exactly it runs here."""
-        return Response(BUNDLES_RESPONSE.dump_json({"bundles": [describe(services.registry.live)]}), media_type=JSON)
+        """The bundles that are loaded, the control's first, and what every process wants, has agreed on and serves."""
+        return Response(BUNDLES_RESPONSE.dump_json(await describe_bundles(services)), media_type=JSON)
 
     @router.get("/healthz", response_model=Health, tags=["operations"])
     async def healthz() -> dict[str, str]:
@@ -203,15 +243,23 @@ def _operations(router: APIRouter, services: Services) -> None:
         return Response(services.metrics.render(), media_type=CONTENT_TYPE)
 
 
+def _timing(request: Request) -> RequestTiming:
+    """A new record of times; the middleware, which counts the answer by arm, finds it in the request's state."""
+    timing = request.scope["state"]["timing"] = RequestTiming()
+    return timing
+
+
 def _timed(body: bytes, request: Request, timing: RequestTiming, metrics: Metrics) -> Response:
     """The answer; its record of times goes into the header, the metrics and the log."""
     metrics.ranked(timing)
     header = timing.server_timing()
     log.log(
         logging.INFO if timing.degraded else logging.DEBUG,
-        "request=%s route=%s bundle=%s user=%s rung=%s degraded=%s times=%s",
+        "request=%s route=%s version=%d arms=%s bundle=%s user=%s rung=%s degraded=%s times=%s",
         request.state.request_id,
         request.scope["path"],
+        timing.version,
+        ",".join(f"{experiment}:{arm}" for experiment, arm in timing.arms.items()) or "none",
         timing.bundle_id,
         timing.user,
         timing.rung,
@@ -221,12 +269,26 @@ def _timed(body: bytes, request: Request, timing: RequestTiming, metrics: Metric
     return Response(body, headers={"Server-Timing": header}, media_type=JSON)
 
 
-def describe(live: LoadedBundle) -> BundleOut:
+async def describe_bundles(services: Services) -> BundlesResponse:
+    """What /v1/bundles says. NotReadyError before anything is served. The control's bundle is as the control is served,
+    the others are as they were loaded."""
+    follower, plan = services.follower, services.registry.plan
+    loaded = {**follower.held, **plan.bundles}
+    others = [each for name, each in sorted(loaded.items()) if name != plan.control.id]
+    return {
+        "bundles": [describe(each, plan.users_of(each.id)) for each in (plan.control, *others)],
+        "shadow": None if plan.shadow is None else services.shadow.out(plan.shadow),
+        "state": await standing(follower),
+    }
+
+
+def describe(live: LoadedBundle, serves: list[str]) -> BundleOut:
     """What /v1/bundles says of a bundle."""
     manifest = live.bundle.manifest
     features = manifest.features
     return {
         "bundle_id": live.id,
+        "serves": serves,
         "made": manifest.made.model_dump(),
         "stages": manifest.stages.model_dump(mode="json"),
         "sizes": {

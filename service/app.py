@@ -2,33 +2,50 @@
 
 import asyncio
 import importlib.metadata
+import secrets
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.ad_flags import AdFlags
+from service.admin import AdminDesk
+from service.admin_routes import add_admin_routes
 from service.api import Services, add_routes
+from service.background import Background
 from service.breaker import Breaker
+from service.credentials import Credential, is_loopback
 from service.errors import ServiceError
 from service.events import EventLog
 from service.features import EmbeddedStore, FeatureStore
+from service.file_state import FileState
 from service.flag_changes import FlagDesk
 from service.flag_stores import EmbeddedFlags, FlagStore
+from service.follower import Follower, Pace
+from service.gated_preparer import GatedPreparer
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
 from service.metrics import Metrics
 from service.middleware import BodyMiddleware, InFlightMiddleware, RequestIdMiddleware
 from service.openapi import document
 from service.problem import http_problem, problem
 from service.ranker import Ranker
+from service.recent import Recent
 from service.redis_flags import RedisFlags
-from service.redis_store import RedisStore
-from service.registry import LoadedBundle, Registry
+from service.redis_state import RedisState
+from service.redis_store import LogKeys, RedisStore
+from service.registry import Registry
 from service.runner import InThreads, InTurns
+from service.served_log import ServedLog
 from service.settings import Settings, read_settings
+from service.shadow import ShadowDesk
+from service.shelf import Shelf
+from service.state_stores import StateStore
 from service.user_cache import Limits, UserCache
 from service.user_features import UserReader
 
@@ -48,26 +65,52 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
     flags = AdFlags(
         make_flag_store(settings, store), metrics, settings.flags_poll_seconds, settings.flags_stale_seconds
     )
+    served = ServedLog(store if isinstance(store, RedisStore) and settings.log_entries else None, metrics, settings)
+    shadow = ShadowDesk(runner, flags, metrics, settings, served)
+    states = make_state_store(settings, store)
+    background, recent = Background(), Recent(settings.recent_requests)
+    follower = Follower(
+        states,
+        GatedPreparer(settings, recent, background),
+        registry,
+        Shelf(settings.keep_bundles),
+        flags,
+        background,
+        metrics,
+        Pace(settings.state_poll_seconds, settings.state_ttl_seconds),
+    )
+    given = [] if loaded is None else [loaded]  # let go of when it is taken: later bundles will replace it
     services = Services(
         registry=registry,
-        ranker=Ranker(registry, users, flags, runner, settings),
+        ranker=Ranker(registry, users, flags, runner, settings, shadow),
         events=EventLog(registry, users, metrics, settings),
         flags=FlagDesk(registry, flags, settings),
         metrics=metrics,
+        shadow=shadow,
+        testing_key=settings.testing_key,
+        recent=recent,
+        follower=follower,
+        served=served,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if loaded is None:
-            registry.publish(await asyncio.to_thread(load_bundle, settings.bundle, settings))
-        else:
-            registry.publish(loaded)
         await flags.start()
+        await follower.start(
+            lambda: asyncio.to_thread(load_bundle, settings.bundle, settings), given.pop() if given else None
+        )
         users.start()
+        shadow.start()
+        served.start()
         yield
+        await shadow.stop()
+        await served.stop()
         await users.stop()
+        await follower.stop()
         await flags.stop()
         runner.close()
+        background.close()
+        await states.close()
         await store.close()
 
     app = FastAPI(
@@ -77,7 +120,10 @@ def create_app(settings: Settings, loaded: LoadedBundle | None = None, store: Fe
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    app.state.services = services
     add_routes(app.router, services)
+    credential = Credential("admin_key", settings.admin_key, is_loopback(settings.host))
+    add_admin_routes(app.router, AdminDesk(states), credential)
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     app.add_exception_handler(ServiceError, _expected)
     app.add_exception_handler(HTTPException, _http)
@@ -93,10 +139,11 @@ def app_from_environment() -> FastAPI:
 
 
 def make_store(settings: Settings, registry: Registry) -> FeatureStore:
-    """Redis when its address is set, otherwise the live bundle's demo users. SettingsError for a useless address."""
+    """Redis when its address is set, otherwise the demo users of the bundle that is served first: they must not change
+    while a request waits for one. SettingsError for a useless address."""
     if settings.redis_url is None:
         return EmbeddedStore(
-            lambda: registry.live.bundle.users,
+            cache(lambda: registry.live.bundle.users),
             settings.history_limit,
             settings.embedded_users,
             settings.max_record_bytes,
@@ -110,6 +157,7 @@ def make_store(settings: Settings, registry: Registry) -> FeatureStore:
         history_limit=settings.history_limit,
         max_record_bytes=settings.max_record_bytes,
         ttl_s=settings.redis_ttl_s,
+        log=LogKeys.of(settings.redis_prefix, settings.log_entries) if settings.log_entries else None,
     )
 
 
@@ -118,6 +166,16 @@ def make_flag_store(settings: Settings, store: FeatureStore) -> FlagStore:
     if isinstance(store, RedisStore):
         return RedisFlags(store, settings.redis_flags_prefix, settings.max_flagged_ads)
     return EmbeddedFlags(settings.max_flagged_ads)
+
+
+def make_state_store(settings: Settings, store: FeatureStore) -> StateStore:
+    """The folder that is set, else beside the users in Redis, else a folder that lasts as long as the process."""
+    if settings.state_folder is not None:
+        return FileState(settings.state_folder.absolute(), settings.state_ttl_seconds)
+    if isinstance(store, RedisStore):
+        return RedisState(store, settings.state_prefix, settings.state_ttl_seconds)
+    folder = Path(tempfile.gettempdir()) / f"adrank-state-{secrets.token_hex(8)}"
+    return FileState(folder, settings.state_ttl_seconds, temporary=True)
 
 
 def make_limits(settings: Settings) -> Limits:

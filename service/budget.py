@@ -41,6 +41,16 @@ class Estimates:
         self._ms[key] = ms if known is None or key in self._forgiven else known + SMOOTHING * (ms - known)
         self._forgiven.discard(key)
 
+    def copy(self) -> "Estimates":
+        """What is known now, to go on from by itself."""
+        made = Estimates()
+        made._ms, made._forgiven = dict(self._ms), set(self._forgiven)
+        return made
+
+    def scale(self, factor: float) -> None:
+        """All of it took `factor` times what was measured."""
+        self._ms = {key: ms * factor for key, ms in self._ms.items()}
+
     def clear(self) -> None:
         """Forget all measurements."""
         self._ms.clear()

@@ -15,7 +15,7 @@ from bundle.golden import Common
 from bundle.manifest import FinerankStage, PrerankStage, Rung
 from service.budget import Budget
 from service.ladder import LoadedRung
-from service.registry import LoadedBundle
+from service.loaded import LoadedBundle
 from service.retrieval import NO_ROWS, Retrieved, retrieve, worthiest
 from service.selection import Rows, best_first, count_non_finite, likelihood, sigmoid, top
 from service.timing import RequestTiming
@@ -86,7 +86,7 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
             query = query or live.query.run(values)
             scores = calibrated(bundle.manifest.stages.prerank, prerank(live, query, rows))
             timing.count("prerank", count_non_finite(scores))
-            chosen = top(likelihood(scores) * ads.bids[rows], sizes.prerank)
+            chosen = top(likelihood(scores) * weights(live, ads.bids[rows]), sizes.prerank)
             rows, scores = rows[chosen], scores[chosen]
             stage.kept = len(rows)
         estimates.observe("prerank", stage.seen, stage.ms)
@@ -101,9 +101,24 @@ def rank(live: LoadedBundle, ask: Ask, budget: Budget, timing: RequestTiming) ->
     with timing.stage("auction", len(rows)) as stage:
         pctr = probabilities(scores, scored_by)
         bids = ads.bids[rows].astype(np.float64)
-        order = best_first(pctr * bids)[: min(ask.k, sizes.answer)]
+        order = auction(live, pctr, bids)[: min(ask.k, sizes.answer)]
         stage.kept = len(order)
     return Ranked(rows[order], pctr[order], bids[order], scored_by)
+
+
+def auction(live: LoadedBundle, pctr: npt.NDArray[np.float64], bids: npt.NDArray[np.float64]) -> Rows:
+    """Positions of the ads that may win, best first: by pCTR × bid^exponent. With a reserve, an ad whose value is less,
+    or not known because its score is no finite number, may not."""
+    order = best_first(pctr * weights(live, bids))
+    if reserve := live.auction.reserve_ecpm:
+        order = order[(pctr * bids)[order] >= reserve]
+    return order
+
+
+def weights(live: LoadedBundle, bids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What the auction weighs an ad's pCTR with; the pre-ranker keeps what is worth most by the same measure."""
+    exponent = live.auction.bid_exponent
+    return bids if exponent == 1.0 else bids ** bids.dtype.type(exponent)
 
 
 def score(
@@ -140,6 +155,8 @@ def finerank(
     rung, reason = chosen
     with timing.stage("finerank", len(rows)) as stage:
         scores = calibrated(rung.stage, rung_logits(live, rung, values, rows))
+        if (platt := live.platt) is not None:
+            scores = np.float32(platt.slope) * scores + np.float32(platt.offset)
     live.estimates.observe(rung.key, stage.seen, stage.ms)
     timing.scored_by_rung(stage, rung.name, rung.key, reason)
     return scores

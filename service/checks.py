@@ -1,6 +1,6 @@
 """What a request must fulfil beyond its shape: the limits that are set, and the fields its bundle offers."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bundle.folder import Bundle
 from bundle.schema import HistorySpec
@@ -35,17 +35,17 @@ def check_score(request: ScoreRequest, bundle: Bundle, settings: Settings) -> No
     _check_common(request.context, request.user, bundle)
 
 
-def check_events(request: EventsRequest, bundle: Bundle, settings: Settings) -> None:
-    """See `check_rank`."""
+def check_events(request: EventsRequest, bundles: Sequence[Bundle], settings: Settings) -> None:
+    """See `check_rank`; kinds that any of the live bundles reads are taken."""
     _at_most_long("events", len(request.events), settings.max_events)
-    kinds = event_kinds(bundle)
+    kinds = event_kinds(*bundles)
     for i, event in enumerate(request.events):
         if event.kind not in kinds:
             known = ", ".join(kinds)
             raise InvalidRequestError(
                 f"events.{i}.kind is {event.kind!r}, known: {known}", f"events.{i}.kind", f"one of: {known}"
             )
-        _check_event(f"events.{i}", event, readers(bundle, event.kind))
+        _check_event(f"events.{i}", event, readers(bundles, event.kind))
 
 
 def check_flags(request: FlagsRequest, settings: Settings) -> None:
@@ -69,15 +69,19 @@ def check_flags_query(query: FlagsQuery, settings: Settings) -> None:
         raise InvalidRequestError("ad_id goes without after and limit", "ad_id", "ad_id, or after and limit")
 
 
-def event_kinds(bundle: Bundle) -> list[str]:
+def event_kinds(*bundles: Bundle) -> list[str]:
     """All kinds of event that are taken."""
-    read = {kind for history in bundle.manifest.features.histories for kind in history.events}
+    read = {kind for bundle in bundles for history in bundle.manifest.features.histories for kind in history.events}
     return sorted(read.union(ALWAYS_KNOWN))
 
 
-def readers(bundle: Bundle, kind: str) -> list[HistorySpec]:
-    """The histories that events of `kind` append to."""
-    return [history for history in bundle.manifest.features.histories if kind in history.events]
+def readers(bundles: Iterable[Bundle], kind: str) -> list[HistorySpec]:
+    """The histories that events of `kind` append to: those of the first bundle that reads them, which says what such an
+    event must carry. A record holds the events of users, whichever bundle reads them later."""
+    for bundle in bundles:
+        if found := [history for history in bundle.manifest.features.histories if kind in history.events]:
+            return found
+    return []
 
 
 def _check_event(place: str, event: EventIn, histories: list[HistorySpec]) -> None:

@@ -43,6 +43,22 @@ class StoreError(ServiceError):
     """The feature store did not answer, or answered with an error."""
 
 
+class UnauthorizedError(ServiceError):
+    """The caller showed no key, or a wrong one."""
+
+
+class ForbiddenError(ServiceError):
+    """Nobody may do this as the service is set up."""
+
+
+class ConflictError(ServiceError):
+    """The state was changed since the caller read it: names the version there is."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(f"version {expected} was to be replaced, the state is at {found}: read it and try again")
+        self.expected, self.found = expected, found
+
+
 class StartError(ServiceError):
     """The service cannot start as it is set up."""
 

@@ -3,11 +3,24 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from bundle.folder import DemoUsers
 from bundle.record import EMPTY_PROFILE, trim
 from service.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of events that were appended."""
+
+    anew: int = 0
+    """Records that were there, could not be appended to, and were started anew."""
+    logged: bool = False
+    """They are in the log of events."""
+    trimmed: int = 0
+    """Old entries of the log that gave way."""
 
 
 class FeatureStore(Protocol):
@@ -16,11 +29,11 @@ class FeatureStore(Protocol):
     async def get(self, user_id: str) -> bytes | None:
         """The user's record, None for a user the store does not know."""
 
-    async def append(self, events: Mapping[str, bytes]) -> int:
+    async def append(self, events: Mapping[str, bytes], line: bytes | None = None) -> Appended:
         """Append packed events to each user's record, all or none, keeping the last ones of each kind.
 
-        An unknown user gets a record with an empty profile. Returns how many records that were there could not be
-        appended to and were started anew.
+        An unknown user gets a record with an empty profile. `line` is what the log of events takes in the same step,
+        where the store has one.
         """
 
     async def follow(self, told: Callable[[], None], changed: Callable[[Iterable[str]], None]) -> None:
@@ -58,15 +71,15 @@ class EmbeddedStore:
         """See FeatureStore."""
         return self._record(user_id)
 
-    async def append(self, events: Mapping[str, bytes]) -> int:
-        """See FeatureStore. One task at a time: nothing here waits."""
+    async def append(self, events: Mapping[str, bytes], line: bytes | None = None) -> Appended:  # noqa: ARG002
+        """See FeatureStore. One task at a time: nothing here waits. There is no log."""
         for user_id, packed in events.items():
             trimmed = trim((self._record(user_id) or EMPTY_PROFILE) + packed, self._limit)
             self._written[user_id] = fitted(trimmed, self._max_bytes)
             self._written.move_to_end(user_id)
             if len(self._written) > self._max_users:
                 self._written.popitem(last=False)
-        return 0
+        return Appended()
 
     async def follow(self, told: Callable[[], None], changed: Callable[[Iterable[str]], None]) -> None:
         """Nobody else writes."""

@@ -38,12 +38,12 @@ class Ladder:
     rungs: tuple[LoadedRung, ...]
     gate: LoadGate
 
-    def judge(self, waiting: int, lanes: int, deadline_ms: float, estimates: Estimates) -> int:
-        """The first rung for the request whose turn it is, `waiting` others behind it for `lanes` turns at a time. A
-        single rung is left by deadlines alone."""
+    def judge(self, waiting: int, turn: int, lanes: int, deadline_ms: float, estimates: Estimates) -> int:
+        """The first rung for the request whose turn it is, the `turn`-th of the process, `waiting` others behind it for
+        `lanes` turns at a time. A single rung is left by deadlines alone."""
         if len(self.rungs) == 1:
             return 0
-        return self.gate.judge(waiting, deadline_ms, lambda step: self.turn_ms(step, estimates) / lanes)
+        return self.gate.judge(waiting, turn, deadline_ms, lambda step: self.turn_ms(step, estimates) / lanes)
 
     def turn_ms(self, step: int, estimates: Estimates) -> float:
         """Expected milliseconds of a request that is scored by the rung at `step`."""

@@ -7,10 +7,10 @@ the larger of two shares:
     places    waiting ÷ max_in_flight                         how near the service is to refusing requests
 
 Above DOWN the next rung is taken (below the last one: above LAST), and no further step before those that waited have
-had their turn: only then is it seen what the last one brought. Below UP, reckoned with the dearer turns of the rung
-above, that rung is taken again. The distance between the two keeps a constant load from changing the rung with every
-request: in between, the queue has to grow by more than a third of a deadline. A load between what two rungs sustain is
-answered by both, in stretches.
+had their turn, whichever bundle ranks them: only then is it seen what the last one brought. Below UP, reckoned with the
+dearer turns of the rung above, that rung is taken again. The distance between the two keeps a constant load from
+changing the rung with every request: in between, the queue has to grow by more than a third of a deadline. A load
+between what two rungs sustain is answered by both, in stretches.
 """
 
 from collections.abc import Callable
@@ -33,22 +33,23 @@ class LoadGate:
     def __init__(self, steps: int, places: int) -> None:
         self.steps, self.places = steps, places
         self.step = 0
-        self._hold = 0
+        self._hold_until = 0
         self._deadline_ms: float | None = None
         self._lock = Lock()
         """Worker threads, where there are some, take their turns at the same time."""
 
-    def judge(self, waiting: int, deadline_ms: float, turn_ms: Callable[[int], float]) -> int:
-        """The step for the request whose turn it is. `waiting`: requests behind it; `turn_ms`: expected milliseconds of
-        a turn at a step."""
+    def judge(self, waiting: int, turn: int, deadline_ms: float, turn_ms: Callable[[int], float]) -> int:
+        """The step for the request whose turn it is, the `turn`-th of the process: a bundle that serves one request in
+        ten must not hold on to a step ten times as long. `waiting`: requests behind it; `turn_ms`: expected
+        milliseconds of a turn at a step."""
         with self._lock:
             known = self._deadline_ms
             self._deadline_ms = deadline_ms if known is None else known + SMOOTHING * (deadline_ms - known)
-            if self._hold:
-                self._hold -= 1
-            elif self.step < self.steps and self._pressure(waiting, turn_ms(self.step)) > self._bound():
+            if turn <= self._hold_until:
+                return self.step
+            if self.step < self.steps and self._pressure(waiting, turn_ms(self.step)) > self._bound():
                 self.step += 1
-                self._hold = waiting
+                self._hold_until = turn + waiting
             elif self.step and self._pressure(waiting, turn_ms(self.step - 1)) < UP:
                 self.step -= 1
             return self.step

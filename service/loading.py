@@ -1,6 +1,8 @@
 """From a bundle folder to a proved LoadedBundle, or a clear refusal: checksums, interfaces, golden rows, warm-up."""
 
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter, thread_time
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,13 @@ from bundle.golden import GoldenRow, check_golden, compare, load_golden
 from bundle.ladder import FULL
 from bundle.row_sets import check_row_sets
 from bundle.schema import FIRST_KNOWN
+from bundle.signature import check_signature
 from service.budget import Budget, Estimates
 from service.cascade import Ask, rank, rung_logits
 from service.errors import SettingsError
 from service.ladder import Ladder, LoadedRung, allowed_rungs, turn_of
 from service.load_gate import LoadGate
-from service.registry import LoadedBundle, Proof, Sizes
+from service.loaded import LoadedBundle, Proof, Sizes
 from service.scorer import Graph
 from service.settings import Settings
 from service.timing import RequestTiming
@@ -28,14 +31,27 @@ WARM_UP_RUNS = 3
 estimates that deadlines are held against need a start."""
 
 
-def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
-    """Open, check, prove and warm up.
+def load_bundle(folder: Path, settings: Settings, *, verify: bool = True) -> LoadedBundle:
+    """Open, check, prove and warm up. `verify=False`: the gate of this machine did a moment ago what reads every file,
+    which is not done again: signature, checksums and the contents of arrays.
 
-    ManifestError, IntegrityError, ContractError, GoldenError, ProviderError or SettingsError name the file
-    and the numbers.
+    ManifestError, IntegrityError, SignatureError, ContractError, GoldenError, ProviderError or SettingsError name the
+    file and the numbers.
     """
-    bundle = open_bundle(folder)
-    _check(bundle, settings)
+    if verify and settings.public_keys:
+        check_signature(folder, settings.public_keys)
+    return prove(assemble(folder, settings, checksums=verify, contents=verify), settings)
+
+
+def assemble(folder: Path, settings: Settings, *, checksums: bool = True, contents: bool = True) -> LoadedBundle:
+    """Open and check, with sessions, but prove nothing yet. Checksums and contents of arrays may be left out.
+
+    Errors as of `load_bundle`, but for SignatureError and GoldenError.
+    """
+    bundle = open_bundle(folder, verify=checksums)
+    if contents:
+        _check(bundle)
+    _check_settings(bundle, settings)
     stages = bundle.manifest.stages
     query = Graph(folder, stages.prerank.query, settings.provider, settings.threads)
     rungs = tuple(
@@ -43,7 +59,7 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
         for name, stage in allowed_rungs(stages.finerank, settings.ladder)
     )
     _check_inputs(bundle, query, [rung.graph for rung in rungs])
-    loaded = LoadedBundle(
+    return LoadedBundle(
         bundle=bundle,
         sizes=Sizes(
             settings.retrieval_keep or stages.retrieval.keep,
@@ -56,20 +72,28 @@ def load_bundle(folder: Path, settings: Settings) -> LoadedBundle:
         proof=Proof(0, 0.0, 0.0),
         estimates=Estimates(),
     )
+
+
+def prove(loaded: LoadedBundle, settings: Settings) -> LoadedBundle:
+    """Replay the golden rows on this machine, and warm up. ContractError or GoldenError."""
+    folder = loaded.bundle.folder
     golden = load_golden(folder)
-    check_golden(folder, golden, bundle.manifest)
-    proved = LoadedBundle(**{f: getattr(loaded, f) for f in loaded.__slots__} | {"proof": _replay(loaded, golden)})
-    _warm_up(proved, golden[0])
+    check_golden(folder, golden, loaded.bundle.manifest)
+    proved = replace(loaded, proof=_replay(loaded, golden))
+    _warm_up(proved, golden[0], settings.provider == "cpu" and settings.threads == 1)
     return proved
 
 
-def _check(bundle: Bundle, settings: Settings) -> None:
-    """What the arrays must hold beyond their shapes."""
+def _check_settings(bundle: Bundle, settings: Settings) -> None:
     longest = max((history.max_length for history in bundle.manifest.features.histories), default=0)
     if settings.history_limit < longest:
         raise SettingsError(
             f"history_limit is {settings.history_limit}, a history of {bundle.id} reads {longest} events"
         )
+
+
+def _check(bundle: Bundle) -> None:
+    """What the arrays must hold beyond their shapes."""
     for name, amounts in (("bids", bundle.ads.bids), ("qscores", bundle.ads.qscores)):
         low, high = float(amounts.min()), float(amounts.max())  # a NaN becomes both
         if not 0 <= low <= high < np.inf:
@@ -136,12 +160,19 @@ def _replay(loaded: LoadedBundle, golden: list[GoldenRow]) -> Proof:
     return Proof(len(golden), query_worst, logit_worst)
 
 
-def _warm_up(loaded: LoadedBundle, row: GoldenRow) -> None:
+def _warm_up(loaded: LoadedBundle, row: GoldenRow, one_thread: bool) -> None:
+    """`one_thread`: what this thread computes is all there is to it. Beside traffic a run takes many times what it
+    computes, because requests go first; taken for the cost of a stage, that would drive them down the ladder."""
+    share = 1.0
     for run in range(WARM_UP_RUNS):
         if run == WARM_UP_RUNS - 1:  # the first runs allocate; only the last one says what a stage costs
             loaded.estimates.clear()
         for step, rung in enumerate(loaded.ladder.rungs):
             budget, timing = Budget(60_000), RequestTiming()
             budget.step = step
+            begun, used = perf_counter(), thread_time()
             rank(loaded, Ask(row.common, k=1), budget, timing)
             loaded.estimates.observe(turn_of(rung.name), 1, timing.total_ms)
+            share = (thread_time() - used) / (perf_counter() - begun)
+    if one_thread:
+        loaded.estimates.scale(min(1.0, share))

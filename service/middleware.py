@@ -10,14 +10,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import BodyTimeoutError, BodyTooLargeError, OverloadedError
-from service.metrics import Metrics
+from service.metrics import NONE, Metrics
 from service.problem import problem, unexpected
+from service.timing import RequestTiming
 
 log = logging.getLogger("adrank.http")
 GONE = 499
 """Counted for callers that left before they had sent their request; nobody is there to answer."""
 PUTS = 8
 """Changes of flags in flight at the same time in one process; each takes a few milliseconds."""
+ADMIN = "/v1/admin/"
+CHANGES = 4
+"""Changes of what is served in flight at the same time in one process; each waits for its store."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -56,27 +60,29 @@ class RequestIdMiddleware:
                 raise
             await unexpected(request_id)(scope, receive, send_with_id)
         route = getattr(scope.get("route"), "path", "other")
-        self.metrics.answered(route, status, perf_counter() - start)
+        timing: RequestTiming | None = scope["state"].get("timing")
+        self.metrics.answered(route, status, perf_counter() - start, NONE if timing is None else timing.dealt)
 
 
 class InFlightMiddleware:
     """Refuses a POST at once when `limit` of them are in flight: before anything of it is read or parsed.
 
-    A PUT changes flags of ads and has places of its own: an ad can be stopped while the service is overloaded.
+    A PUT changes flags of ads and has places of its own, and so have changes of what is served: an ad or an experiment
+    can be stopped while the service is overloaded.
     """
 
     def __init__(self, app: ASGIApp, limit: int, metrics: Metrics) -> None:
         self.app = app
-        self.limits = {"POST": limit, "PUT": PUTS}
+        self.limits = {"POST": limit, "PUT": PUTS, ADMIN: CHANGES}
         self.metrics = metrics
-        self.counts = {"POST": 0, "PUT": 0}
+        self.counts = dict.fromkeys(self.limits, 0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Health and metrics are GETs and always pass: an overloaded service must stay observable."""
         if scope["type"] != "http" or scope["method"] not in self.limits:
             await self.app(scope, receive, send)
             return
-        method: str = scope["method"]
+        method: str = ADMIN if scope["path"].startswith(ADMIN) else scope["method"]
         if self.counts[method] >= self.limits[method]:
             self.metrics.refused()
             refusal = problem(OverloadedError(self.limits[method]), scope["state"]["request_id"])

@@ -4,8 +4,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.admin_routes import ACTIONS
 from service.schemas import EventsRequest, FlagsRequest, RankRequest, ScoreRequest
 
 TEMPLATE = "#/components/schemas/{model}"
@@ -15,10 +17,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, made once and kept by the application."""
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        bodies = models_json_schema(
-            [(model, "validation") for model in (RankRequest, ScoreRequest, EventsRequest, FlagsRequest)],
-            ref_template=TEMPLATE,
-        )[1]["$defs"]
+        parsed: tuple[type[BaseModel], ...] = (RankRequest, ScoreRequest, EventsRequest, FlagsRequest, *ACTIONS)
+        bodies = models_json_schema([(model, "validation") for model in parsed], ref_template=TEMPLATE)[1]["$defs"]
         made["components"]["schemas"].update(bodies)
         app.openapi_schema = made
     return app.openapi_schema

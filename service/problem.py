@@ -10,18 +10,24 @@ from starlette.responses import Response
 from service.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
+    ConflictError,
+    ForbiddenError,
     InvalidRequestError,
     MalformedBodyError,
     NotReadyError,
     OverloadedError,
     ServiceError,
     StoreError,
+    UnauthorizedError,
 )
 from service.schemas import AdFlagsIn, EventIn, Filter, Given
 
 TABLE: dict[type[ServiceError], tuple[int, str]] = {
     MalformedBodyError: (400, "malformed_json"),
+    UnauthorizedError: (401, "unauthorized"),
+    ForbiddenError: (403, "forbidden"),
     BodyTimeoutError: (408, "body_timeout"),
+    ConflictError: (409, "conflict"),
     BodyTooLargeError: (413, "body_too_large"),
     InvalidRequestError: (422, "invalid_request"),
     OverloadedError: (429, "overloaded"),
@@ -116,9 +122,14 @@ def _siblings(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     return list((nested or model).model_fields)
 
 
+def status_of(error: ServiceError) -> tuple[int, str]:
+    """The HTTP status and the code of an error that was expected."""
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+
+
 def problem(error: ServiceError, request_id: str) -> Response:
     """The answer to an error that was expected."""
-    status, code = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+    status, code = status_of(error)
     field = error.field if isinstance(error, InvalidRequestError) else None
     bound = error.bound if isinstance(error, InvalidRequestError) else None
     headers = {}

@@ -1,25 +1,26 @@
 """The only async orchestration of a request: user features, then the cascade in one piece, when it is its turn."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from service.ad_flags import AdFlags
+from service.asks import Own, ask_of
 from service.budget import Budget
-from service.cascade import Ask, Ranked, ScoredBy, rank, score
+from service.cascade import Ranked, ScoredBy, rank, score
 from service.checks import check_rank, check_score
-from service.eligibility import Passed, allowed_by
 from service.encode import encode_found, known_rows, needs_store, rows_of
 from service.ladder import turn_of
-from service.registry import LoadedBundle, Registry
+from service.loaded import LoadedBundle
+from service.plan import Plan, Served
+from service.registry import Registry
 from service.runner import Runner
 from service.schemas import (
-    ExcludedAd,
     Given,
     RankedAd,
     RankRequest,
@@ -28,7 +29,9 @@ from service.schemas import (
     ScoreResponse,
     StageOut,
 )
+from service.served_log import Inputs
 from service.settings import Settings
+from service.shadow import ShadowDesk
 from service.timing import RequestTiming, StageTime
 from service.user_features import UserFeatures, UserReader
 
@@ -38,38 +41,52 @@ User = Literal["known", "unknown", "given"]
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """Answers rank and score requests from the live bundle."""
+    """Answers rank and score requests from the live plan."""
 
     registry: Registry
     users: UserReader
     flags: AdFlags
     runner: Runner
     settings: Settings
+    shadow: ShadowDesk
 
-    async def rank(self, request: RankRequest, request_id: str, timing: RequestTiming) -> RankResponse:
-        """The ads to show, best first. InvalidRequestError for what the bundle does not offer."""
-        live = self.registry.live
+    async def rank(
+        self, request: RankRequest, request_id: str, timing: RequestTiming, forced: Mapping[str, str] | None = None
+    ) -> RankResponse:
+        """The ads to show, best first. `forced`: arms that the user is in whatever the hash says. InvalidRequestError
+        for what the bundle does not offer."""
+        plan = self.registry.plan
+        served = _served(plan, request.user_id, forced, timing)
+        live = served.live
         check_rank(request, live.bundle, self.settings)
+        inputs = timing.inputs = Inputs(live, served.version, served.dealt, served.overrides)
         budget = self._budget(request.deadline_ms, timing)
         found, user = await self._user(live, request.user_id, request.user, budget, timing)
+        inputs.stored = found.stored
 
         if (why := self.flags.degraded) is not None:
             timing.degraded.append(why)
 
         def work() -> tuple[Ranked, Own]:
-            flags = self.flags.of(live.bundle).passed
-            ask, own = _ask(live, request, found, request.k or self.settings.default_k, flags, timing)
+            inputs.flags = self.flags.of(live.bundle)
+            k = request.k or self.settings.default_k
+            ask, own = ask_of(live, request, found, k, inputs.flags.passed, timing)
             return rank(live, ask, budget, timing), own
 
         ranked, own = await self._run(work, live, budget, timing)
         _finish(live, user, timing)
+        ads = ads_of(live, ranked)
+        if plan.shadow is not None and live is plan.control:
+            self.shadow.offer(plan.shadow, request, request_id, found, ads, timing)
         return {
             "request_id": request_id,
+            "version": served.version,
+            "arms": served.arms,
             "bundle_id": live.id,
             "user": user,
             "scored_by": ranked.scored_by,
             "rung": timing.rung,
-            "ads": _ads(live, ranked),
+            "ads": ads,
             "stages": [_stage(stage) for stage in timing.stages],
             "degraded": timing.degraded,
             "unknown_candidates": own.unknown,
@@ -79,9 +96,13 @@ class Ranker:
             "total_ms": round(timing.total_ms, 3),
         }
 
-    async def score(self, request: ScoreRequest, request_id: str, timing: RequestTiming) -> ScoreResponse:
-        """A score for each ad, in the given order. InvalidRequestError for what the bundle does not offer."""
-        live = self.registry.live
+    async def score(
+        self, request: ScoreRequest, request_id: str, timing: RequestTiming, forced: Mapping[str, str] | None = None
+    ) -> ScoreResponse:
+        """A score for each ad, in the given order; `forced` as above. InvalidRequestError for what the bundle does not
+        offer."""
+        served = _served(self.registry.plan, request.user_id, forced, timing)
+        live = served.live
         check_score(request, live.bundle, self.settings)
         budget = self._budget(request.deadline_ms, timing)
         found, user = await self._user(live, request.user_id, request.user, budget, timing)
@@ -97,6 +118,8 @@ class Ranker:
         _finish(live, user, timing)
         return {
             "request_id": request_id,
+            "version": served.version,
+            "arms": served.arms,
             "bundle_id": live.id,
             "user": user,
             "scored_by": scored_by,
@@ -133,7 +156,7 @@ class Ranker:
             begun = perf_counter()
             timing.waits["queue"] = (begun - submitted) * 1e3
             runner, estimates = self.runner, live.estimates
-            step = live.ladder.judge(runner.waiting, runner.lanes, budget.deadline_ms, estimates)
+            step = live.ladder.judge(runner.waiting, runner.turns, runner.lanes, budget.deadline_ms, estimates)
             budget.step = timing.ladder_step = step
             found = work()
             if timing.rung is not None:
@@ -143,39 +166,14 @@ class Ranker:
         return await self.runner.run(timed)
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
-    """The own candidates that are not ranked."""
-
-    unknown: list[int | str]
-    excluded: list[ExcludedAd]
-
-
-def _ask(
-    live: LoadedBundle, request: RankRequest, found: UserFeatures, k: int, flags: Passed, timing: RequestTiming
-) -> tuple[Ask, Own]:
-    """The arrays of a rank request, and its own candidates that are left out. `flags`: the live ones of FlagView."""
-    bundle = live.bundle
-    common = encode_found(bundle, request.user_id, found, request.user, request.context)
-    with timing.wait("eligibility"):
-        eligible = allowed_by(bundle, request.filters, request.context, flags)
-    if request.candidates is None:
-        note = f"{eligible.ads} of {len(bundle.ads.index)} ads eligible"
-        return Ask(common, k, allowed=eligible.allowed, note=note), Own([], [])
-    rows = rows_of(bundle.ads.index, request.candidates)
-    known = known_rows(rows)
-    unknown = [request.candidates[i] for i in np.flatnonzero(~known)]
-    own, first = np.unique(rows[known], return_index=True)
-    reasons = eligible.reasons(own)
-    places = np.flatnonzero(known)[first]
-    left_out = sorted((int(place), why) for place, why in zip(places, reasons, strict=True) if why is not None)
-    excluded: list[ExcludedAd] = [{"ad_id": request.candidates[i], "reason": why} for i, why in left_out]
-    repeated = int(known.sum()) - len(own)
-    note = f"own candidates: {len(unknown)} unknown, {repeated} repeated, {len(excluded)} excluded"
-    return Ask(common, k, own, note, len(rows), eligible.allowed), Own(unknown, excluded)
+def _served(plan: Plan, user_id: int | str, forced: Mapping[str, str] | None, timing: RequestTiming) -> Served:
+    """What the user gets. Ids are hashed as text, as the feature store has them: 7 and "7" are one user."""
+    served = plan.of(str(user_id), time(), forced)
+    timing.version, timing.arms, timing.dealt = served.version, served.arms, served.dealt
+    return served
 
 
-def _ads(live: LoadedBundle, ranked: Ranked) -> list[RankedAd]:
+def ads_of(live: LoadedBundle, ranked: Ranked) -> list[RankedAd]:
     """The answer's ads. Bids are stored as float32 and written as such: 9.05, not 9.050000190734863."""
     index = live.bundle.ads.index
     pctr, ecpm = _finite(ranked.pctr), _finite(ranked.pctr * ranked.bids)

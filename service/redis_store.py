@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,24 +15,48 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import SettingsError, StoreError
+from service.features import Appended
 
-APPEND = """
-local limit, ttl, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-for _, key in ipairs(KEYS) do
+TRIM = """
+local function trimmed(stream, living, most)
+  local size = redis.call('XLEN', stream)
+  if size <= most or (size <= 2 * most and redis.call('EXISTS', living) == 1) then return 0 end
+  return redis.call('XTRIM', stream, 'MAXLEN', '~', most)
+end
+"""
+"""A stream that is too long loses its oldest entries. While a collector lives, which takes and deletes them itself, it
+may be twice as long: the collector is behind, and gets time."""
+LOG = f"""{TRIM}
+local at = 3
+for _ = 1, tonumber(ARGV[2]) do
+  local fields = tonumber(ARGV[at])
+  redis.call('XADD', KEYS[1], '*', unpack(ARGV, at + 1, at + fields))
+  at = at + 1 + fields
+end
+return trimmed(KEYS[1], KEYS[2], tonumber(ARGV[1]))
+"""
+APPEND = (
+    TRIM
+    + """
+local limit, ttl, most, users = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if #KEYS > users then redis.call('XLEN', KEYS[users + 1]) end
+for u = 1, users do
+  local key = KEYS[u]
   local kind = redis.call('TYPE', key).ok
   if kind ~= 'string' and kind ~= 'none' then
     return redis.error_reply('WRONGTYPE a user is a string, not a ' .. kind)
   end
 end
 local anew = 0
-for u, key in ipairs(KEYS) do
+for u = 1, users do
+  local key = KEYS[u]
   local record = redis.call('GET', key) or '{}\\n'
   local whole = string.sub(record, 1, 1) == '{' and string.sub(record, -1) == '\\n'
   if not whole or string.find(record, '\\n', 1, true) > most then
     record = '{}\\n'
     anew = anew + 1
   end
-  local head, tail = string.match(record .. ARGV[3 + u], '^([^\\n]*)\\n(.*)$')
+  local head, tail = string.match(record .. ARGV[4 + u], '^([^\\n]*)\\n(.*)$')
   local lines, seen, kept = {}, {}, {}
   for line in string.gmatch(tail, '[^\\n]+') do lines[#lines + 1] = line end
   local size = #head + 1
@@ -49,14 +74,37 @@ for u, key in ipairs(KEYS) do
   record = table.concat(parts, '\\n') .. '\\n'
   if ttl > 0 then redis.call('SET', key, record, 'EX', ttl) else redis.call('SET', key, record, 'KEEPTTL') end
 end
-return anew
+if #KEYS == users then return {anew, 0} end
+redis.call('XADD', KEYS[users + 1], '*', 'events', ARGV[users + 6])
+return {anew, trimmed(KEYS[users + 1], KEYS[users + 2], tonumber(ARGV[users + 5]))}
 """
+)
 """For each user the same as service.features.fitted(bundle.record.trim(record + events, limit), most), in one step: no
 request overwrites another's events. Whatever can fail is looked at before the first write, so all or none are stored.
+With two keys more the events are logged too, in the same step: who is told that they were taken finds them in the log.
 A record that is none is started anew: refusing would shut its user out for ever."""
 
 QUIET_S = 1.0
 """A connection that says nothing for so long is asked for a sign of life, and given up after as long again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """The streams that `adrank outcomes` reads; outcomes/streams.py has the same names."""
+
+    served: str
+    """Answers to rank requests."""
+    events: str
+    """Events as they were taken."""
+    living: str
+    """There while a collector lives."""
+    entries: int
+    """Of each stream, about."""
+
+    @classmethod
+    def of(cls, prefix: str, entries: int) -> "LogKeys":
+        """The streams of the service whose users' keys start with `prefix`."""
+        return cls(f"log:{prefix}served", f"log:{prefix}events", f"log:{prefix}collector", entries)
 
 
 class RedisStore:
@@ -81,11 +129,14 @@ class RedisStore:
         history_limit: int,
         max_record_bytes: int,
         ttl_s: int = 0,
+        log: LogKeys | None = None,
     ) -> None:
         """SettingsError when `url` is none that Redis understands.
 
-        At most `pool_size` connections read and as many write; one more is told of changes.
+        At most `pool_size` connections read and as many write; one more is told of changes. `log`: where events are
+        logged when they are appended.
         """
+        self._log = log
         self._options = _options(url)
         self._timeout_s = timeout_s
         self._places = asyncio.Semaphore(pool_size)
@@ -102,16 +153,25 @@ class RedisStore:
         value: bytes | None = await self._ask("GET", self._prefix + user_id)
         return value
 
-    async def append(self, events: Mapping[str, bytes]) -> int:
+    async def append(self, events: Mapping[str, bytes], line: bytes | None = None) -> Appended:
         """See FeatureStore. One round trip and one script for the whole batch. After the StoreError "timeout" it is not
         known whether Redis took the events."""
         keys = [self._prefix + user_id for user_id in events]
-        numbers = (self._history_limit, self._ttl_s, self._max_record_bytes)
-        try:
-            anew = await self._writer.eval(APPEND, len(keys), *keys, *numbers, *events.values())
-        except (RedisError, OSError) as error:
-            raise _translated(error) from error
-        return int(anew)
+        arguments: list[Any] = [self._history_limit, self._ttl_s, self._max_record_bytes, len(keys), *events.values()]
+        if self._log is not None and line is not None:
+            keys += [self._log.events, self._log.living]
+            arguments += [self._log.entries, line]
+        anew, trimmed = await self.script(APPEND, keys, arguments)
+        return Appended(int(anew), self._log is not None and line is not None, int(trimmed))
+
+    async def log(self, entries: Sequence[Sequence[str | bytes]]) -> int:
+        """Add entries to the log of answers, each as its fields and values in turn; how many old ones gave way to them.
+        After the StoreError "timeout" it is not known whether Redis took them."""
+        if self._log is None:
+            raise StoreError("there is no log")
+        flat = [part for entry in entries for part in (len(entry), *entry)]
+        arguments = (self._log.entries, len(entries), *flat)
+        return int(await self.script(LOG, (self._log.served, self._log.living), arguments))
 
     async def put(self, records: Iterable[tuple[str, bytes]]) -> None:
         """Write whole records, replacing those that are there. One round trip."""
@@ -123,7 +183,7 @@ class RedisStore:
         except (RedisError, OSError) as error:
             raise _translated(error) from error
 
-    async def script(self, text: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+    async def script(self, text: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Any:
         """What a Lua script answers, within the time-out of writes. StoreError when Redis fails."""
         try:
             return await self._writer.eval(text, len(keys), *keys, *arguments)

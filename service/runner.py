@@ -13,6 +13,8 @@ class Runner(Protocol):
 
     lanes: int
     """So many pieces of work at the same time."""
+    turns: int
+    """Pieces of work that have begun; those of `spare` do not count."""
 
     @property
     def waiting(self) -> int:
@@ -20,6 +22,9 @@ class Runner(Protocol):
 
     async def run(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises."""
+
+    async def spare(self, work: Callable[[], None]) -> bool:
+        """Run `work` if a lane is free and nobody waits; otherwise False at once, and it was not run."""
 
     def close(self) -> None:
         """Wait for what is still running."""
@@ -38,6 +43,7 @@ class InTurns:
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._waiting = 0
+        self.turns = 0
 
     @property
     def waiting(self) -> int:
@@ -51,13 +57,28 @@ class InTurns:
             await self._turn.acquire()
         finally:  # a request that is cancelled while it waits does not wait any more
             self._waiting -= 1
+        self.turns += 1
         try:
             return work()
         finally:
-            # Not now, but two rounds of the loop later: in the first it looks at its sockets, in the second whoever
-            # waits for what has come in goes on.
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._turn.release)
+            self._end_turn()
+
+    async def spare(self, work: Callable[[], None]) -> bool:
+        """See Runner."""
+        if self._turn.locked() or self._waiting:
+            return False
+        await self._turn.acquire()  # at once: it is free, and nobody waits for it
+        try:
+            work()
+        finally:
+            self._end_turn()
+        return True
+
+    def _end_turn(self) -> None:
+        """Not now, but two rounds of the loop later: in the first it looks at its sockets, in the second whoever waits
+        for what has come in goes on."""
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, self._turn.release)
 
     def close(self) -> None:
         """See Runner."""
@@ -70,6 +91,8 @@ class InThreads:
         self.lanes = threads
         self._executor = ThreadPoolExecutor(threads, "cascade")
         self._waiting: set[object] = set()
+        self._running: set[object] = set()
+        self.turns = 0
 
     @property
     def waiting(self) -> int:
@@ -83,12 +106,28 @@ class InThreads:
 
         def begun() -> T:
             self._waiting.discard(place)
-            return work()
+            self.turns += 1  # two threads at once may count one: a step of the ladder is then held one turn longer
+            return self._run(work)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, begun)
         finally:
             self._waiting.discard(place)
+
+    async def spare(self, work: Callable[[], None]) -> bool:
+        """See Runner."""
+        if self._waiting or len(self._running) >= self.lanes:
+            return False
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
+        return True
+
+    def _run(self, work: Callable[[], T]) -> T:
+        place = object()
+        self._running.add(place)
+        try:
+            return work()
+        finally:
+            self._running.discard(place)
 
     def close(self) -> None:
         """See Runner."""

@@ -4,11 +4,14 @@ Requests are pydantic models, parsed from the body in one pass. Answers are plai
 object is made per ad, 500 scores are written in 0.1 ms.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Required
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StringConstraints, TypeAdapter
 from pydantic_core import PydanticKnownError
 from typing_extensions import TypedDict
+
+from service.comparison import ShadowOut
 
 MAX_INT = 2**63 - 1
 ListId = Annotated[int, Field(strict=True, ge=-MAX_INT, le=MAX_INT)]
@@ -114,6 +117,9 @@ class EventIn(Incoming):
         default=None, description="The values, for histories that hold values instead of ads."
     )
     time_ms: Annotated[int, Field(ge=0, le=2**53)] | None = Field(default=None, description="Unix milliseconds; now.")
+    request_id: ShortText | None = Field(
+        default=None, description="The answer of /v1/rank that showed the ad: outcomes are joined by it."
+    )
 
 
 class EventsRequest(Incoming):
@@ -164,7 +170,7 @@ class RankedAd(TypedDict):
     """Click probability; null when the model gave no finite number."""
     bid: float
     ecpm: float | None
-    """pctr x bid: the order of the list."""
+    """pctr x bid: the order of the list, unless an auction of another kind was set."""
 
 
 StageOut = TypedDict(
@@ -188,6 +194,10 @@ class RankResponse(TypedDict):
     """The answer to a rank request."""
 
     request_id: str
+    version: int
+    """Of the desired state that all of the answer is of."""
+    arms: Mapping[str, str]
+    """Experiment -> arm, for each experiment that the user is in; `control` where no other arm was dealt."""
     bundle_id: str
     user: Literal["known", "unknown", "given"]
     scored_by: ScoredBy
@@ -210,6 +220,8 @@ class ScoreResponse(TypedDict):
     """The answer to a score request."""
 
     request_id: str
+    version: int
+    arms: Mapping[str, str]
     bundle_id: str
     user: Literal["known", "unknown", "given"]
     scored_by: ScoredBy
@@ -225,13 +237,15 @@ class ScoreResponse(TypedDict):
 
 
 class EventsResponse(TypedDict):
-    """What became of the events. Ignored: of a kind that no history of the bundle reads."""
+    """What became of the events. Ignored: of a kind that no history of a live bundle reads."""
 
     request_id: str
     accepted: int
     ignored: int
     unknown_ads: int
-    """Accepted events whose ad is not in the catalogue: stored, and read as unknown."""
+    """Accepted events whose ad is in no live catalogue: stored, and read as unknown."""
+    logged: int
+    """Events, ignored ones too, that are in the log of outcomes; 0 where there is none."""
 
 
 class FlagsChanged(TypedDict):
@@ -292,9 +306,11 @@ class RungOut(TypedDict):
 
 
 class BundleOut(TypedDict):
-    """The live bundle."""
+    """A live bundle."""
 
     bundle_id: str
+    serves: list[str]
+    """`control`, `EXPERIMENT:ARM` of the running arms that name the bundle, and `shadow`."""
     made: dict[str, object]
     stages: dict[str, object]
     sizes: dict[str, int]
@@ -316,10 +332,35 @@ class BundleOut(TypedDict):
     """The first of those loaded that the load allows now, 0 the best, in the process that answers."""
 
 
+class ProcessOut(TypedDict):
+    """What one process said of itself last."""
+
+    process: str
+    serving: int
+    prepared: int
+    reported_s: float
+    """Seconds ago, by the clocks of two processes."""
+    bundles: list[dict[str, object]]
+
+
+class StateOut(TypedDict):
+    """The desired state's versions."""
+
+    process: str
+    wanted: int
+    agreed: int
+    serving: int
+    age_s: float
+    error: str | None
+    processes: list[ProcessOut]
+
+
 class BundlesResponse(TypedDict):
-    """All bundles that are served."""
+    """All bundles that are loaded, the control's first, and what is wanted, agreed on and served."""
 
     bundles: list[BundleOut]
+    shadow: ShadowOut | None
+    state: StateOut
 
 
 class Health(TypedDict, total=False):

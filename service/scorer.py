@@ -1,5 +1,9 @@
 """The one door to onnxruntime: sessions with explicit threads and provider, checked against the manifest."""
 
+import bundle.no_telemetry  # noqa: F401
+
+# isort: split
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,3 +96,11 @@ def _check(what: str, found: list[Any], stated: tuple[TensorSpec, ...]) -> None:
             raise ContractError(
                 f"{what}: {tensor.name!r} has axes {graph.shape}, the manifest states {list(tensor.shape)}"
             )
+
+
+def runtime() -> dict[str, str]:
+    """What besides graph and inputs may change the last bits of a score."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {"onnxruntime": ort.__version__, "processor": next(named, platform.machine())}

@@ -58,19 +58,22 @@ def _serve(settings: Settings) -> int:
         host, port = listener.getsockname()[:2]
         address = f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}"
 
+        what, example = f"bundle {loaded.id}: {len(loaded.bundle.ads.index)} ads", curl_line(loaded.bundle, address)
+
         def announce() -> None:
-            seconds = time.perf_counter() - start
-            print(f"bundle {loaded.id}: {len(loaded.bundle.ads.index)} ads, checked and proved in {seconds:.1f} s")
+            print(f"{what}, checked and proved in {time.perf_counter() - start:.1f} s")
             print(f"serving {address}, documentation at {address}/docs; try:\n")
-            print(curl_line(loaded.bundle, address) + "\n", flush=True)
+            print(example + "\n", flush=True)
 
         signal.signal(signal.SIGTERM, _ended)
         with contextlib.suppress(KeyboardInterrupt):
             if settings.workers > 1:
+                del loaded
                 _run_workers(settings, listener, announce)
             else:
-                server = _Announcing(_config(create_app(settings, loaded), settings), announce)
-                server.run(sockets=[listener])
+                app = create_app(settings, loaded)
+                del loaded  # other bundles may take its place, and it must not stay in memory
+                _Announcing(_config(app, settings), announce).run(sockets=[listener])
     return 0
 
 

@@ -8,11 +8,12 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
+from service.gate_settings import GateSettings
 
 PREFIX = "ADRANK_"
 
 
-class Settings(BaseSettings):
+class _Serving(BaseSettings):
     """Frozen; the variable of a field is its name in capitals after ADRANK_. Unknown ADRANK_* variables are refused."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
@@ -125,6 +126,19 @@ class Settings(BaseSettings):
         description="Without Redis: users whose events are kept in memory; the least recent are forgotten.",
     )
 
+    log_entries: int = Field(
+        0,
+        ge=0,
+        le=100_000_000,
+        description="Rank answers and events are logged in two Redis Streams for `adrank outcomes`, which keep about "
+        "so many entries each. 0: nothing is logged.",
+    )
+    log_queue_bytes: int = Field(
+        16_777_216,
+        ge=65_536,
+        description="Answers that wait in one process to be logged; when Redis is slow, more are dropped and counted.",
+    )
+
     max_in_flight: int = Field(
         64, ge=1, description="Requests accepted at the same time by one process; more get 429 before they are read."
     )
@@ -178,6 +192,45 @@ class Settings(BaseSettings):
         "the full one alone, a rung's name that one alone.",
     )
 
+    testing_key: str | None = Field(
+        None,
+        min_length=16,
+        max_length=1000,
+        repr=False,
+        description="Key with which testers name the arm they want in X-Adrank-Arm. Without it nobody may.",
+    )
+    state_folder: Path | None = Field(
+        None,
+        description="Folder of the desired state: which bundles serve whom, for all processes that name it. Without it "
+        "the state is in Redis; without redis_url too, it lasts as long as the process.",
+    )
+    redis_state_prefix: str | None = Field(
+        None,
+        min_length=1,
+        description="What the keys of the desired state start with in Redis; otherwise state: and redis_prefix. "
+        "Services that share users and serve other bundles need one each.",
+    )
+    state_poll_seconds: float = Field(
+        0.2, ge=0.05, le=1, description="How often each process looks whether another state is wanted or agreed on."
+    )
+    state_ttl_seconds: float = Field(
+        5.0,
+        ge=1,
+        le=60,
+        description="A process that says nothing for so long is dead: a change of the state does not wait for it. At "
+        "least 4 times state_poll_seconds.",
+    )
+    keep_bundles: int = Field(
+        1, ge=0, le=16, description="Bundles that stay loaded after others took their place, to go back to at once."
+    )
+
+    admin_key: Annotated[str, StringConstraints(min_length=16, max_length=1024)] | None = Field(
+        None,
+        repr=False,
+        description="Key of administration, at least 16 characters. Without it, its routes answer only while host is a "
+        "loopback address.",
+    )
+
     shutdown_seconds: int = Field(
         10, ge=1, description="On a stop signal, how long requests in flight may still take before they are cut."
     )
@@ -212,6 +265,23 @@ class Settings(BaseSettings):
                 f"redis_prefix is {self.redis_prefix!r}, with which the keys of flags, {self.redis_flags_prefix!r}, "
                 "begin too: they would be taken for users"
             )
+        if self.state_prefix.startswith(self.redis_prefix):
+            raise ValueError(
+                f"redis_prefix is {self.redis_prefix!r}, with which the keys of the state, "
+                f"{self.state_prefix!r}, begin too: they would be taken for users"
+            )
+        if self.state_ttl_seconds < 4 * self.state_poll_seconds:
+            raise ValueError(
+                f"state_ttl_seconds is {self.state_ttl_seconds:g}, it must be at least 4 times state_poll_seconds, "
+                f"{self.state_poll_seconds:g}"
+            )
+        if self.log_entries and self.redis_url is None:
+            raise ValueError(f"log_entries is {self.log_entries}, a log needs redis_url")
+        if self.log_prefix.startswith(self.redis_prefix):
+            raise ValueError(
+                f"redis_prefix is {self.redis_prefix!r}, with which the keys of the log, {self.log_prefix!r}, begin "
+                "too: they would be taken for users"
+            )
         if self.workers > 1 and self.redis_url is None:
             raise ValueError(
                 f"workers is {self.workers}, more than 1 need redis_url: events kept by one are lost on others"
@@ -228,6 +298,20 @@ class Settings(BaseSettings):
     def redis_flags_prefix(self) -> str:
         """What the keys of ads' flags start with: services that do not share users do not share flags."""
         return f"flags:{self.redis_prefix}"
+
+    @property
+    def state_prefix(self) -> str:
+        """What the keys of the desired state start with: services that do not share users do not share it."""
+        return self.redis_state_prefix or f"state:{self.redis_prefix}"
+
+    @property
+    def log_prefix(self) -> str:
+        """What the keys of the log start with."""
+        return f"log:{self.redis_prefix}"
+
+
+class Settings(GateSettings, _Serving):
+    """All of them."""
 
 
 def read_settings(**given: Any) -> Settings:

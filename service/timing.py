@@ -1,9 +1,13 @@
 """The one record of what a request did and how long it took: for the answer, header, metrics and log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.served_log import Inputs
 
 
 @dataclass(slots=True)
@@ -32,10 +36,18 @@ class RequestTiming:
     """`what: why`, in the order in which it happened."""
     non_finite: dict[str, int] = field(default_factory=dict)
     """Stage -> scores that were NaN or infinite."""
+    version: int = 0
+    """Of the desired state that served it; 0: none did."""
+    arms: Mapping[str, str] = field(default_factory=dict)
+    """Experiment -> arm, of all that the user is in."""
+    dealt: Mapping[str, str] = field(default_factory=dict)
+    """Those of `arms` that the hash dealt: what counts for an experiment."""
     bundle_id: str = ""
     user: str = ""
     rung: str | None = None
     """The fine-ranker that gave the scores; None: no fine-ranker did."""
+    inputs: "Inputs | None" = None
+    """What the request was answered from, for the served log."""
     ladder_step: int = 0
     """The first rung that the load allowed."""
 

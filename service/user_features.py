@@ -14,7 +14,7 @@ from bundle.errors import RecordError
 from bundle.record import UserRecord, unpack
 from service.breaker import Breaker
 from service.errors import StoreError
-from service.features import FeatureStore, within
+from service.features import Appended, FeatureStore, within
 from service.metrics import Metrics
 from service.user_cache import CHANGED, StoredUser, UserCache
 
@@ -101,10 +101,10 @@ class UserReader:
         self._metrics.features("known" if found.known else "unknown")
         return found
 
-    async def append(self, events: Mapping[str, bytes]) -> int:
+    async def append(self, events: Mapping[str, bytes], line: bytes | None = None) -> Appended:
         """FeatureStore.append; afterwards no request is answered from what was read before."""
         try:
-            return await self._store.append(events)
+            return await self._store.append(events, line)
         finally:  # also of a failure it is not known whether the store took the events
             self.changed(events)
 

@@ -26,8 +26,8 @@ from bundle.record import UserRecord, unpack
 from service.budget import Budget
 from service.cascade import score
 from service.encode import encode_common, rows_of
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.settings import Settings
 from service.timing import RequestTiming
 

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        with _terminable():
+        with terminable():
             data = _prepared(arguments)
     except (DataError, OSError) as error:
         print(f"adrank prepare: {error}", file=sys.stderr)
@@ -52,7 +52,7 @@ def _prepared(arguments: argparse.Namespace) -> PreparedData:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Inside, SIGTERM ends the run as Ctrl-C does: temporary files go first."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ class Gathered:
         self.train_ads = Counts()
         """Training impressions of each ad."""
         self.behaviour_ads = Counts()
-        """Behaviours that are ads, of each ad."""
+        """Behaviours that are ads, of each ad: of the behaviour log, and of the lists that training rows have."""
         self.behaviour_values = {name: Counts() for name in layout.carried_fields}
         """Values that behaviours carry themselves, by ad feature."""
         self.values: dict[str, Counts] = {}
@@ -37,6 +37,10 @@ class Gathered:
         self._ads: list[pl.DataFrame] = []
         self._ads_pending = 0
         self._meets_ads = layout.ads is None
+        self._logged = {
+            column: max(history.max_length for history in layout.spec.histories if history.column == column)
+            for column in layout.logged_columns
+        }
 
     def add(self, frame: pl.DataFrame) -> None:
         """One piece of the normalised log."""
@@ -48,6 +52,8 @@ class Gathered:
         self.train_ads.add(train["ad"])
         for name, counts in self.values.items():
             counts.add(train[name])
+        for column, kept in self._logged.items():
+            self.behaviour_ads.add(train[f"l:{column}"].list.tail(kept))
         for name, sample in self.numbers.items():
             sample.add(train[name].to_numpy(), train["row"].to_numpy())
         if len(train):

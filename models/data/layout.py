@@ -7,6 +7,7 @@ Normalised, the tables have the columns
     log     user, ad, time, label, split (0 train, 1 valid, 2 test), row (number in the log), position, truth,
             y:NAME further labels, p:NAME their true probabilities,
             r:COLUMN request columns, c:COLUMN context features, u:COLUMN user features that sit in the log,
+            l:COLUMN lists of ads that the request was served with,
             and, where there is no table of ads, f:COLUMN, t:FIELD and bid as in ads
     behaviours   user, time, row, ad (histories of ads), f:COLUMN for each field that behaviours carry themselves
 """
@@ -35,7 +36,12 @@ class Layout:
     @property
     def list_columns(self) -> list[str]:
         """The user table's lists of ads that histories use."""
-        return list(dict.fromkeys(h.column for h in self.spec.histories if h.column is not None))
+        return _columns(self.spec, logged=False)
+
+    @property
+    def logged_columns(self) -> list[str]:
+        """The log's lists of ads that histories use."""
+        return _columns(self.spec, logged=True)
 
     @property
     def behaviour_histories(self) -> list[HistoryColumn]:
@@ -94,6 +100,8 @@ class Layout:
         for name in self.request_columns:
             if name.startswith("r:"):
                 found[name] = frame[name[2:]]
+        for name in self.logged_columns:
+            found[f"l:{name}"] = _lists_of_ads(found["ad"].dtype, *place(name))
         for name, feature in self.log_features().items():
             series, where, first = place(feature.column)
             found[name] = columns.feature(series, feature, where, first)
@@ -141,19 +149,30 @@ def lay_out(spec: DatasetSpec, raw: Raw) -> Layout:
         if history.source == "behaviours" and raw.behaviours is None:
             raise DataError(f"{spec.name}: history {history.name!r} needs a behaviour log, and there is none")
     users = None if raw.users is None else _users(spec, raw.users)
-    if users is None and any(history.column is not None for history in spec.histories):
+    if users is None and _columns(spec, logged=False):
         raise DataError(f"{spec.name}: a history names a column of the user table, and there is no user table")
     ads = None if raw.ads is None else _ads(spec, raw.ads)
     return Layout(spec, raw, users, ads, comes_split)
 
 
+def _columns(spec: DatasetSpec, *, logged: bool) -> list[str]:
+    """Columns of lists of ads, each once: of the log, or of the user table."""
+    named = (h.column for h in spec.histories if h.column is not None and (h.source == "logged") == logged)
+    return list(dict.fromkeys(named))
+
+
+def _lists_of_ads(ad: pl.DataType, series: pl.Series, where: str, first_row: int) -> pl.Series:
+    lists = columns.several(series, None, where, first_row)
+    if lists.dtype != pl.List(ad):
+        raise DataError(f"{where}: holds {lists.dtype}, the ad ids are {ad}")
+    return lists
+
+
 def _users(spec: DatasetSpec, source: Table) -> pl.DataFrame:
     frame, named = _table(source, spec.user, "user", spec.user_features)
-    for history in spec.histories:
-        if history.column is not None:
-            _need(source, history.column)
-            where = f"{source.file}: column {history.column!r}"
-            named[f"h:{history.column}"] = columns.several(frame[history.column], None, where)
+    for column in _columns(spec, logged=False):
+        _need(source, column)
+        named[f"h:{column}"] = columns.several(frame[column], None, f"{source.file}: column {column!r}")
     return pl.DataFrame(named)
 
 

@@ -106,13 +106,20 @@ def _events(layout: Layout, part: Partition, history: HistoryColumn, kinds: list
     """code, time, row, line: the last `max_length` events of each kind, listed ones at time 0 and first."""
     first = history.events[0]
     frames = []
-    if history.column is not None and first in kinds:
+    if history.source != "logged" and history.column is not None and first in kinds:
         listed = part.people.select("code", ad=pl.col(f"h:{history.column}").list.tail(history.max_length))
         listed = listed.filter(pl.col("ad").list.len() > 0).explode("ad")
         frames.append(listed.with_columns(time=pl.lit(0, pl.Int64), row=pl.lit(-1, pl.Int64), kind=pl.lit(first)))
-    if history.source == "log" and not part.log.is_empty():
+    log = part.log
+    if history.source == "logged" and first in kinds and not log.is_empty():
+        newest = log.group_by("code", maintain_order=True).last().select("code", since="time", ad=f"l:{history.column}")
+        log = log.join(newest.select("code", "since"), on="code").filter(pl.col("time") >= pl.col("since"))
+        served = newest.select("code", pl.col("ad").list.tail(history.max_length)).filter(pl.col("ad").list.len() > 0)
+        served = served.explode("ad")
+        frames.append(served.with_columns(time=pl.lit(0, pl.Int64), row=pl.lit(-1, pl.Int64), kind=pl.lit(first)))
+    if history.source in ("log", "logged") and not log.is_empty():
         kind = pl.col("label").replace_strict(KINDS, return_dtype=pl.String)
-        timed = part.log.select("code", "ad", "time", "row", kind=kind)
+        timed = log.select("code", "ad", "time", "row", kind=kind)
         frames.append(timed.filter(pl.col("kind").is_in(kinds)))
     if history.source == "behaviours" and first in kinds and not part.behaviours.is_empty():
         carried = ["ad"] if history.of_ads else [f"f:{name}" for name in history.fields]

@@ -53,7 +53,7 @@ def group(layout: Layout, log: pl.DataFrame) -> pl.DataFrame:
     `log` is sorted by user and time. DataError when a common feature differs within a request.
     """
     keys = ["split", "code", *(name for name in layout.request_columns if name != "user")]
-    common = list(layout.log_features())
+    common = [*layout.log_features(), *(f"l:{name}" for name in layout.logged_columns)]
     listed = [name for name in ("ad", *_per_ad(layout.spec)) if name in log.columns]
     alike = [pl.col(name).eq_missing(pl.col(name).first()).all().alias(f"alike:{name}") for name in common]
     grouped = log.group_by(keys, maintain_order=True).agg(
@@ -85,7 +85,12 @@ def _size(requests: pl.DataFrame, spec: DatasetSpec) -> SplitSize:
 
 def _lists(part: Partition, name: str, fitted: Fitted) -> Lists:
     """A list column of the user table as catalogue rows."""
-    column = encodable(part.people[f"h:{name}"])
+    return _rows_of(part.people[f"h:{name}"], fitted)
+
+
+def _rows_of(lists: pl.Series, fitted: Fitted) -> Lists:
+    """Lists of ads as catalogue rows."""
+    column = encodable(lists)
     assert isinstance(column, Ragged)
     return Lists(fitted.index.ids_of(column.values)[:, None], column.offsets)
 
@@ -94,9 +99,12 @@ def _windows(
     fitted: Fitted, part: Partition, history: HistoryColumn, lists: dict[str, Lists], requests: pl.DataFrame, split: int
 ) -> Windows:
     """Where a history of each of the requests, all of one split, lies."""
+    user, time = requests["code"].to_numpy(), requests["time"].to_numpy()
+    if history.source == "logged":
+        served = _rows_of(requests[f"l:{history.column}"], fitted)
+        return last(history.max_length, np.arange(len(requests)), time, served, None, 1)
     listed = lists[history.column] if history.column is not None else None
     timed = _timed(fitted, part, history, split)
-    user, time = requests["code"].to_numpy(), requests["time"].to_numpy()
     return last(history.max_length, user, time, listed, timed, 1 if history.of_ads else len(history.fields))
 
 

@@ -53,12 +53,14 @@ class HistoryColumn(Frozen):
 
     name: str = Field(pattern="^[a-z][a-z0-9_]*$")
     """Part of the names of columns and tensors, so it must not end in _numbers, which ends the names of others."""
-    source: Literal["column", "log", "behaviours"]
+    source: Literal["column", "log", "behaviours", "logged"]
     """column: a list column of the user table (ids of ads, oldest first), the same for all of a user's impressions.
     log: the user's own earlier impressions in the log, strictly before each impression, of the kinds in `events`.
-    behaviours: a separate behaviour log (user, time, fields), strictly before each impression."""
+    behaviours: a separate behaviour log (user, time, fields), strictly before each impression.
+    logged: a list column of the log (ids of ads, oldest first): the history that the request was served with."""
     column: str | None = None
-    """source column: which one. With source log it may be given too: its ads come first, the log's are appended."""
+    """source column or logged: which one. With source log it may be given too: its ads come first, the log's are
+    appended."""
     fields: tuple[str, ...] = Field(min_length=1)
     """Ad features that describe one behaviour."""
     of_ads: bool = True
@@ -69,8 +71,8 @@ class HistoryColumn(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "HistoryColumn":
-        if self.source == "column" and self.column is None:
-            raise ValueError(f"history {self.name!r} has source 'column' and names no column")
+        if self.source in ("column", "logged") and self.column is None:
+            raise ValueError(f"history {self.name!r} has source {self.source!r} and names no column")
         if self.name.endswith("_numbers"):
             raise ValueError(f"history {self.name!r}: a name must not end in '_numbers'")
         if repeated := sorted({name for name in self.fields if self.fields.count(name) > 1}):

@@ -78,7 +78,7 @@ def simulate(truth: Truth, histories: npt.NDArray[np.int32]) -> Iterator[Round]:
     times = spec.start_ms + np.arange(rounds + 1) * (spec.days * DAY_MS) // rounds
     for i in range(rounds):
         requests = int(borders[i + 1] - borders[i])
-        users = _visitors(world, requests, random)
+        users = visitors(world, requests, random)
         scenes = random.integers(0, len(spec.scenes), requests)
         ads = _shown(world, users, scenes, i / rounds, random)
         positions = np.broadcast_to(np.arange(spec.candidates), ads.shape)
@@ -99,7 +99,7 @@ def remember(histories: npt.NDArray[np.int32], users: Int64, ads: Int64, clicks:
         histories[who, -1] = ads[clicked, position]
 
 
-def _visitors(world: World, n: int, random: np.random.Generator) -> Int64:
+def visitors(world: World, n: int, random: np.random.Generator) -> Int64:
     """n different users, the active ones more often: those whose next visit, an exponential time, comes first."""
     next_visit = random.standard_exponential(world.spec.users, dtype=np.float32) / world.users.activity
     return np.argpartition(next_visit, n - 1)[:n].astype(np.int64)

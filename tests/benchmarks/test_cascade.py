@@ -12,8 +12,8 @@ from benchmarks.cascade import PARTS, Measured, Requests
 from benchmarks.recall import Exhaustive, Judge
 from benchmarks.report import Report
 from bundle.bitmap import of_rows
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.settings import Settings
 from tests.benchmarks.conftest import ADS, USERS
 

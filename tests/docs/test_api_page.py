@@ -14,8 +14,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
+from control.changes import Asked
+from control.reports import AuditAnswer, BundleReport, ChangeAnswer, ProcessReport, StateAnswer
+from control.state import Change
 from service import problem, schemas
+from service.admin_routes import ACTIONS
 from service.breaker import Breaker
+from service.comparison import ShadowOut
 from service.errors import StoreError
 from service.features import EmbeddedStore
 from service.ladder import Why
@@ -117,9 +122,14 @@ ANSWERS: tuple[Any, ...] = (
     schemas.FlagsChanged,
     schemas.FlagsResponse,
     schemas.AdFlagsOut,
+    schemas.BundlesResponse,
+    ShadowOut,
     schemas.BundleOut,
+    schemas.StateOut,
+    schemas.ProcessOut,
     schemas.RungOut,
 )
+ADMINISTRATION = (StateAnswer, ProcessReport, BundleReport, ChangeAnswer, AuditAnswer, Change)
 
 
 @pytest.mark.parametrize("model", INCOMING)
@@ -134,6 +144,20 @@ def test_fields_of_requests(model: type[BaseModel]) -> None:
 def test_fields_of_answers(shape: Any) -> None:
     said = [name for row in table(PAGE, f"fields {shape.__name__}") for name in codes(row[0])]
     assert sorted(said) == sorted(shape.__annotations__)
+
+
+@pytest.mark.parametrize("model", ADMINISTRATION)
+def test_fields_of_administration(model: type[BaseModel]) -> None:
+    said = [name for row in table(PAGE, f"fields {model.__name__}") for name in codes(row[0])]
+    assert said == list(model.model_fields)
+
+
+def test_actions_are_all_changes() -> None:
+    said = {codes(row[0])[0]: codes(row[1]) for row in table(PAGE, "actions")}
+    wanted = {each.model_fields["action"].default: set(each.model_fields) for each in ACTIONS}
+    assert {name: set(fields) for name, fields in said.items()} == {
+        name: fields - set(Asked.model_fields) - {"action"} for name, fields in wanted.items()
+    }
 
 
 def test_errors_are_those_of_the_service() -> None:
@@ -188,14 +212,20 @@ def test_metrics_are_those_of_the_service() -> None:
     metrics = Metrics()
     timing = RequestTiming(stages=[StageTime("auction", 1, 1)], degraded=["finerank: deadline"], user="known")
     timing.non_finite["finerank"] = 1
-    metrics.answered("/v1/rank", 200, 0.001)
+    metrics.answered("/v1/rank", 200, 0.001, {"trial": "new"})
+    metrics.shadowed("ranked")
+    metrics.shadow_log("logged", 1)
+    metrics.compared(0.001, 1.0, 1.0, 0.0)
     metrics.ranked(timing)
     metrics.features("known")
     metrics.cache_read("hit")
     metrics.events(1, 1)
+    metrics.served_log("logged", 1)
+    metrics.log_trimmed("served", 1)
     metrics.flagged({"paused": 1})
     metrics.refused()
     metrics.in_flight(1)
+    metrics.versions(2, 1, 1)
     found = {}
     for family in text_string_to_metric_families(metrics.render().decode()):
         labels = {name for sample in family.samples for name in sample.labels} - {"le"}

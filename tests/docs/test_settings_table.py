@@ -71,7 +71,7 @@ def test_settings_that_pages_name_exist() -> None:
 def test_settings_named_without_their_prefix_exist() -> None:
     """On the two pages that are about them: what looks like a setting's name in backticks is one."""
     ends = ("_ms", "_seconds", "_keep", "_url", "_prefix", "_level", "_limit", "_users", "_threads", "_ttl_s")
-    ours = {"features_ms", "queue_ms", "total_ms", "expected_ms", "deadline_ms", "time_ms", "max_length"}
+    ours = {"features_ms", "queue_ms", "total_ms", "expected_ms", "deadline_ms", "time_ms", "max_length", "live_ms"}
     for name in ("docs/operations.md", "docs/api.md"):
         for code in codes(prose((ROOT / name).read_text())):
             if code.endswith(ends) or code.startswith(("max_", "default_")):

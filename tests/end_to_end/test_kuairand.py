@@ -16,8 +16,8 @@ from export.command import main as export
 from models import train
 from models.checkpoint import Checkpoint, open_checkpoint
 from models.data.prepared import PreparedData, open_prepared
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.settings import Settings
 from tests.end_to_end.offline import all_ads, batch_of, pctr_of
 from tests.service.conftest import call

@@ -21,8 +21,8 @@ from models.networks.config import QscoreConfig
 from models.networks.network import TwoTower
 from models.networks.registry import build
 from models.train import train_one
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from tests.end_to_end.offline import all_ads, batch_of
 from tests.end_to_end.test_serving_parity import CONTEXT, TOLERANCE, Raw, ranking, scores
 from tests.market import Demo, Market, make_config

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.settings import Settings
 from tests.end_to_end.offline import all_ads, batch_of, pctr_of
 from tests.market import Demo

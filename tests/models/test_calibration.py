@@ -11,6 +11,7 @@ from models.calibration import (
     CalibrationError,
     calibrated,
     fit_isotonic,
+    fit_level,
     fit_platt,
     logits_of,
     undo_downsampling,
@@ -45,6 +46,16 @@ def test_platt_is_logistic_regression_where_there_are_many_rows() -> None:
     found = fit_platt(y, logistic(z))
     other = LogisticRegression(C=1e9, tol=1e-8).fit(z[:, None], y)
     assert (found.slope, found.calibrated[0]) == pytest.approx((other.coef_[0, 0], other.intercept_[0]), abs=2e-3)
+
+
+def test_the_level_is_found_where_a_slope_is_not() -> None:
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 0.05, 400)
+    labels = (random.random(400) < 1 / (1 + np.exp(-(logits - 2.0)))).astype(np.float64)
+    found = fit_level(labels, 1 / (1 + np.exp(-logits)))
+    assert found.slope == 1.0
+    assert calibrated(found, 1 / (1 + np.exp(-logits))).mean() == pytest.approx(labels.mean(), abs=1e-6)
+    assert found.calibrated[0] == pytest.approx(-2.0, abs=0.4)
 
 
 def test_isotonic_regression_recovers_a_bent_curve_that_platt_cannot() -> None:
@@ -95,7 +106,7 @@ def test_a_share_that_is_none_is_refused(kept: float) -> None:
         undo_downsampling(kept)
 
 
-@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic, fit_level])
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_one_class_is_refused(fit: object, label: float) -> None:
     assert callable(fit)

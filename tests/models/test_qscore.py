@@ -12,7 +12,7 @@ from models.data.prepared import PreparedData
 from models.data.spec import DataError, DatasetSpec
 from models.networks.config import QscoreConfig
 from models.numerics import computing
-from models.qscore import fit_qscore, fit_strength, log_beta
+from models.qscore import continue_qscore, fit_qscore, fit_strength, log_beta
 from tests.market import Market
 
 FITTED = QscoreConfig(kind="qscore")
@@ -107,3 +107,24 @@ def test_without_both_outcomes_there_is_no_rate(tmp_path: Path, label: int) -> N
     with pytest.raises(DataError, match=f"train has {6 * label} clicks in 6 impressions, no rate to smooth") as caught:
         fit_qscore(FITTED, data)
     assert str(data.folder) in str(caught.value)
+
+
+def test_continued_each_ad_goes_on_from_its_earlier_score(tmp_path: Path) -> None:
+    data = tiny(tmp_path, {"good": [1, 1, 1, 0], "bad": [0, 0, 0, 0, 0, 0]}, never=("new",))
+    row = {ad: data.ads.index.id_of(ad) for ad in ("good", "bad", "new")}
+    before = np.full(len(data.ads.fields), 0.05, dtype=np.float32)
+    before[row["good"]] = 0.2
+    qscore = continue_qscore(QscoreConfig(kind="qscore", strength=5), data, before)
+    level = 3 / (4 * 0.2 + 6 * 0.05)  # what is shown was clicked so much more often than foretold
+    assert qscore.scores[row["good"]] == pytest.approx((3 + 5 * 0.2 * level) / (4 + 5))
+    assert qscore.scores[row["bad"]] == pytest.approx((0 + 5 * 0.05 * level) / (6 + 5))
+    assert qscore.scores[row["new"]] == pytest.approx(0.05 * level), "never shown: as it was, at the new level"
+    assert qscore.scores[0] == 0.0
+
+
+def test_an_earlier_score_that_still_foretells_the_clicks_counts_for_much(market: Market) -> None:
+    whole = fit_qscore(FITTED, market.data)
+    again = continue_qscore(FITTED, market.data, whole.scores)
+    assert again.strength > whole.strength
+    shuffled = np.random.default_rng(0).permutation(whole.scores)
+    assert continue_qscore(FITTED, market.data, shuffled).strength < again.strength

@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from bundle.folder import Bundle, open_bundle
 from service.app import create_app
 from service.features import FeatureStore
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.settings import Settings
 from tests.service.world import make_world, settings_for
 
@@ -107,8 +107,10 @@ def redis_binary() -> str:
 class RedisServer:
     """A server process of its own, with its data in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
+        """`more`: options, for example of persistence, of which there is none otherwise."""
         self.folder = folder
+        self.more = more
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -119,7 +121,7 @@ class RedisServer:
 
     def start(self) -> None:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        self.process = subprocess.Popen([redis_binary(), *options], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([redis_binary(), *options, *self.more], stdout=subprocess.DEVNULL)
         for _ in range(200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from bundle.record import UserRecord, pack, unpack
 from service.breaker import Breaker
 from service.errors import StoreError
+from service.features import Appended
 from service.metrics import Metrics
 from service.user_cache import Limits, UserCache
 from service.user_features import UserFeatures, UserReader
@@ -113,12 +114,12 @@ class GatedStore:
         version = await call.answer
         return record_of(version) if version else None
 
-    async def append(self, events: Mapping[str, bytes]) -> int:
+    async def append(self, events: Mapping[str, bytes], line: bytes | None = None) -> Appended:
         (user_id,) = events
         call = Call(user_id, asyncio.get_running_loop().create_future())
         self.appends.append(call)
         await call.answer
-        return 0
+        return Appended()
 
     async def follow(self, told: Callable[[], None], changed: Callable[[Iterable[str]], None]) -> None:
         await self.up.wait()

@@ -148,9 +148,24 @@ def test_a_bundle_that_was_never_seen_is_looked_up_at_once(bundle: Bundle, tmp_p
         assert flags.of(bundle).unknown == 1
         assert rows(flags.of(later), "paused") == [2, 352]
         assert flags.of(later).unknown == 0
+        flags.keep(later, [bundle, later])
 
     metrics = follow(scenario, EmbeddedFlags(100))
     assert 'adrank_flagged_ads{flag="paused"} 2.0' in metrics.render().decode()
+
+
+def test_views_of_bundles_that_are_let_go_of_are_not_kept(bundle: Bundle, tmp_path: Path) -> None:
+    later = open_bundle(make_world(tmp_path, Recipe(ads=400, bundle_id="later")))
+
+    async def scenario(flags: AdFlags) -> None:
+        before = flags.of(bundle), flags.of(later)
+        flags.keep(later, [later, bundle])
+        assert (flags.of(bundle), flags.of(later)) == before
+        flags.keep(later, [later])
+        assert [view.bundle for view in flags._views] == [later]
+        assert flags.of(later) is before[1]
+
+    follow(scenario, EmbeddedFlags(100))
 
 
 def test_the_last_flags_stay_in_force_while_the_store_fails(

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from service.app import create_app
 from service.errors import InvalidRequestError
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
 from service.problem import parse
-from service.registry import LoadedBundle
 from service.schemas import EventsRequest, RankRequest, ScoreRequest
 from tests.service.conftest import call, client_of
 from tests.service.world import settings_for

@@ -5,7 +5,7 @@ import pytest
 
 from bundle.folder import Bundle
 from service.budget import Budget, Estimates
-from service.registry import LoadedBundle
+from service.loaded import LoadedBundle
 from service.settings import Settings
 from tests.service.conftest import post
 from tests.service.world import common_of, demo_records, expected_query

@@ -16,8 +16,8 @@ from bundle.folder import Bundle, open_bundle
 from bundle.schema import FIRST_KNOWN
 from service.app import create_app
 from service.eligibility import Eligibility, allowed_by
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.schemas import Filter
 from tests.service.conftest import client_of, post
 from tests.service.world import BRANDS, CATEGORIES, TARGETED, Recipe, make_world, settings_for, targets

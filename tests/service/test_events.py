@@ -13,7 +13,7 @@ from bundle.folder import Bundle
 from bundle.record import Event, UserRecord
 from service.app import create_app
 from service.errors import StoreError
-from service.features import EmbeddedStore
+from service.features import Appended, EmbeddedStore
 from service.settings import Settings
 from tests.service.conftest import RedisServer, client_of
 from tests.service.world import common_of, expected_pctr, settings_for
@@ -125,10 +125,10 @@ class LateStore(EmbeddedStore):
         super().__init__(lambda: None, 10, 10)
         self.late = True
 
-    async def append(self, events: Mapping[str, bytes]) -> int:
+    async def append(self, events: Mapping[str, bytes], line: bytes | None = None) -> Appended:
         if self.late:
             raise StoreError("timeout")
-        return 1
+        return Appended(anew=1)
 
 
 def test_a_late_store_is_unknown_and_a_record_started_anew_is_counted(folder: Path) -> None:

@@ -275,7 +275,8 @@ def test_a_service_that_starts_without_redis_says_that_it_knows_no_flags(folder:
 def test_a_paused_ad_is_gone_in_another_process_and_after_a_restart(tmp_path: Path, redis_server: RedisServer) -> None:
     """Two services over HTTP, of two bundles, one Redis; the second bundle alone knows ad 1310."""
     folders = [make_world(tmp_path, Recipe(ads=ads, bundle_id=f"with-{ads}")) for ads in (300, 320)]
-    options = ["--redis-url", redis_server.url, "--redis-prefix", "two:", "--flags-poll-seconds", "0.1"]
+    shared = ["--redis-url", redis_server.url, "--redis-prefix", "two:", "--flags-poll-seconds", "0.1"]
+    one_options, two_options = ([*shared, "--redis-state-prefix", f"state:{name}:"] for name in ("one", "two"))
     own = {"user_id": "anna", "candidates": [1000, 1001, 1310]}
 
     def excluded(client: httpx.Client) -> set[int]:
@@ -289,8 +290,8 @@ def test_a_paused_ad_is_gone_in_another_process_and_after_a_restart(tmp_path: Pa
             assert time.monotonic() < end, found
             time.sleep(0.02)
 
-    with served(folders[0], *options) as one, httpx.Client(base_url=one.url, timeout=20) as first:
-        with served(folders[1], *options) as two, httpx.Client(base_url=two.url, timeout=20) as second:
+    with served(folders[0], *one_options) as one, httpx.Client(base_url=one.url, timeout=20) as first:
+        with served(folders[1], *two_options) as two, httpx.Client(base_url=two.url, timeout=20) as second:
             assert excluded(first) == excluded(second) == set()
             body = {"flags": [{"ad_id": 1000, "paused": True}, {"ad_id": 1310, "budget_exhausted": True}]}
             told = first.put(PATH, json=body).json()
@@ -300,6 +301,6 @@ def test_a_paused_ad_is_gone_in_another_process_and_after_a_restart(tmp_path: Pa
             assert 1000 not in ids(second.post("/v1/rank", json={"user_id": "anna", "k": 20}).json())
             second.put(PATH, json={"flags": [{"ad_id": 1000, "paused": False}, {"ad_id": 1001, "paused": True}]})
             until(first, {1001})
-        with served(folders[1], *options) as again, httpx.Client(base_url=again.url, timeout=20) as third:
+        with served(folders[1], *two_options) as again, httpx.Client(base_url=again.url, timeout=20) as third:
             assert excluded(third) == {1001, 1310}
             assert third.get(PATH).json()["unknown_ads"] == 0

@@ -17,8 +17,8 @@ from service.app import create_app
 from service.errors import SettingsError
 from service.features import EmbeddedStore
 from service.ladder import turn_of
+from service.loaded import LoadedBundle
 from service.loading import load_bundle
-from service.registry import LoadedBundle
 from service.settings import Settings
 from tests.service.conftest import call, client_of, post
 from tests.service.graphs import RUNGS
@@ -179,7 +179,7 @@ def test_no_load_moves_a_rung_that_is_pinned(laddered: Path, setting: str) -> No
 def test_below_the_last_rung_the_load_leaves_the_pre_rank_order(laddered: Path) -> None:
     settings, loaded = opened(laddered)
     loaded.ladder.gate.step = 3
-    loaded.ladder.gate._hold = 3
+    loaded.ladder.gate._hold_until = 3
     answer = post(settings, "/v1/rank", ASK, loaded)
     assert (answer["scored_by"], answer["rung"], answer["degraded"]) == ("prerank", None, ["finerank: load"])
     answer = post(settings, "/v1/score", SCORE, loaded)
@@ -188,7 +188,7 @@ def test_below_the_last_rung_the_load_leaves_the_pre_rank_order(laddered: Path) 
 
 def test_the_load_and_a_deadline_add_up(laddered: Path) -> None:
     settings, loaded = opened(laddered)
-    loaded.ladder.gate.step, loaded.ladder.gate._hold = 1, 1
+    loaded.ladder.gate.step, loaded.ladder.gate._hold_until = 1, 1
     slow(loaded, "finerank.small")
     answer = post(settings, "/v1/rank", ASK, loaded)
     assert (answer["rung"], answer["degraded"]) == ("light", ["finerank: light, deadline"])

@@ -12,7 +12,7 @@ import pytest
 from service.app import create_app
 from service.errors import StoreError
 from service.features import EmbeddedStore
-from service.registry import LoadedBundle
+from service.loaded import LoadedBundle
 from tests.service.conftest import call, client_of
 from tests.service.world import settings_for
 

@@ -1,16 +1,18 @@
 """How far down the load drives requests: reckoned from the queue, not from a clock."""
 
-from itertools import pairwise
+from itertools import count, pairwise
 
 from service.load_gate import DOWN, UP, LoadGate
 
 DEADLINE = 100.0
 TURNS = {0: 10.0, 1: 4.0, 2: 1.0}
 """Milliseconds of a turn at each step."""
+TURN = count(1)
+"""Of the process; every call is another."""
 
 
 def judged(gate: LoadGate, *waiting: int, turns: dict[int, float] = TURNS, deadline: float = DEADLINE) -> list[int]:
-    return [gate.judge(each, deadline, turns.__getitem__) for each in waiting]
+    return [gate.judge(each, next(TURN), deadline, turns.__getitem__) for each in waiting]
 
 
 def test_a_short_queue_changes_nothing() -> None:
@@ -26,6 +28,15 @@ def test_the_next_step_waits_for_those_that_waited() -> None:
     assert judged(gate, 13) == [1]
     assert judged(gate, *[30] * 13) == [1] * 13, "they are served before it is known what the step brought"
     assert judged(gate, 30) == [2], "30 turns of 4 ms are still more than half of the deadline"
+
+
+def test_turns_of_other_bundles_count_as_well() -> None:
+    """A bundle that serves every tenth request goes down as fast as one that serves all, and comes back as fast."""
+    gate = LoadGate(2, 1000)
+    steps = [gate.judge(waiting, turn, DEADLINE, TURNS.__getitem__) for turn, waiting in ((10, 13), (20, 30), (24, 30))]
+    assert steps == [1, 1, 2], "the 13 that waited at turn 10 had their turn by 23"
+    assert gate.judge(0, 30, DEADLINE, TURNS.__getitem__) == 2, "30 waited at turn 24"
+    assert [gate.judge(0, turn, DEADLINE, TURNS.__getitem__) for turn in (60, 70)] == [1, 0]
 
 
 def test_it_comes_back_when_the_dearer_rung_would_keep_up() -> None:
@@ -60,7 +71,7 @@ def test_one_impatient_caller_drives_nobody_down() -> None:
     judged(gate, *[0] * 50)
     assert judged(gate, 4, deadline=5.0) == [0], "the mean of the deadlines is still above 90 ms"
     for _ in range(100):
-        gate.judge(4, 5.0, TURNS.__getitem__)
+        judged(gate, 4, deadline=5.0)
     assert gate.step == 1, "all of them are impatient now"
 
 
@@ -84,7 +95,7 @@ def test_a_constant_load_between_two_rungs_does_not_flap() -> None:
     while served < len(arrivals):
         now = max(now, arrivals[served])
         waiting = sum(1 for each in arrivals[served + 1 : served + 200] if each <= now)
-        steps.append(gate.judge(waiting, 200.0, turns.__getitem__))
+        steps += judged(gate, waiting, turns=turns, deadline=200.0)
         now += turns[steps[-1]]
         waits.append(now - arrivals[served])
         served += 1

@@ -1,18 +1,24 @@
 """A bundle that is wrong in any way is refused, and the message names the file and the numbers."""
 
+import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from pydantic import ValidationError
 
-from bundle.errors import BundleError, ContractError, GoldenError, IntegrityError, ManifestError
+from bundle.errors import BundleError, ContractError, GoldenError, IntegrityError, ManifestError, SignatureError
 from bundle.manifest import MANIFEST, FileEntry, read_manifest
+from bundle.signature import make_key, sign
+from service.app import make_store
 from service.errors import SettingsError
 from service.loading import load_bundle
+from service.plan import Plan
 from service.registry import Registry
 from tests.service.graphs import finerank_graph
 from tests.service.world import Recipe, make_world, settings_for
@@ -159,14 +165,39 @@ def test_a_history_limit_below_what_the_bundle_reads_is_refused(folder: Path) ->
         load_bundle(folder, settings_for(folder, history_limit=10))
 
 
+def test_an_unsigned_bundle_is_refused_where_keys_are_set(tmp_path: Path) -> None:
+    folder, public = make_world(tmp_path), make_key(tmp_path / "key.pem")
+    with pytest.raises(SignatureError, match="is not signed, and one of 1 keys must have signed it"):
+        load_bundle(folder, settings_for(folder, bundle_keys=public))
+    sign(folder, tmp_path / "key.pem")
+    assert load_bundle(folder, settings_for(folder, bundle_keys=public)).id == "world"
+
+
+def test_a_key_that_is_none_stops_the_start(folder: Path) -> None:
+    with pytest.raises(ValidationError, match="has 3 bytes, an Ed25519 public key has 32"):
+        settings_for(folder, bundle_keys="AAAA")
+
+
 def test_a_refused_bundle_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
     registry = Registry()
-    registry.publish(load_bundle(folder, settings_for(folder)))
+    registry.publish(Plan.of_one(load_bundle(folder, settings_for(folder))))
     bad = make_world(tmp_path, Recipe(golden_shift=1.0, bundle_id="bad"))
     with pytest.raises(BundleError):
-        registry.publish(load_bundle(bad, settings_for(bad)))
+        registry.publish(Plan.of_one(load_bundle(bad, settings_for(bad))))
     assert registry.live.id == "world"
     shutil.rmtree(bad)
     good = make_world(tmp_path, Recipe(bundle_id="next"))
-    registry.publish(load_bundle(good, settings_for(good)))
+    registry.publish(Plan.of_one(load_bundle(good, settings_for(good))))
     assert registry.live.id == "next"
+
+
+def test_users_of_the_embedded_store_stay_while_bundles_change(folder: Path) -> None:
+    """A request may wait for its user while another bundle takes the place of the one it began with."""
+    settings, registry = settings_for(folder), Registry()
+    loaded = load_bundle(folder, settings)
+    registry.publish(Plan.of_one(loaded))
+    store = make_store(settings, registry)
+    before = asyncio.run(store.get("anna"))
+    assert before is not None
+    registry.publish(Plan.of_one(replace(loaded, bundle=replace(loaded.bundle, users=None))))
+    assert asyncio.run(store.get("anna")) == before

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from service import schemas
-from service.registry import LoadedBundle
+from service.loaded import LoadedBundle
 from tests.service.conftest import call
 from tests.service.world import settings_for
 

@@ -82,6 +82,35 @@ def test_who_gives_up_waiting_never_runs_and_holds_nobody_up() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("make", [InTurns, lambda: InThreads(1)])
+def test_spare_work_runs_only_when_nobody_is_there(make: Callable[[], Runner]) -> None:
+    async def scenario(runner: Runner) -> None:
+        ran: list[str] = []
+        assert await runner.spare(lambda: ran.append("spare"))
+        requests = [asyncio.create_task(runner.run(partial(ran.append, f"request {i}"))) for i in range(2)]
+        await asyncio.sleep(0)
+        assert not await runner.spare(lambda: ran.append("not now"))
+        await asyncio.gather(*requests)
+        while not await runner.spare(lambda: ran.append("spare")):  # a turn ends a little after its answer
+            await asyncio.sleep(0)
+        assert ran == ["spare", "request 0", "request 1", "spare"]
+        assert (runner.turns, runner.waiting) == (2, 0), "spare work is no turn"
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        async def fails() -> None:
+            while not await runner.spare(fail):
+                await asyncio.sleep(0)
+
+        with pytest.raises(ZeroDivisionError):
+            await fails()
+        assert await runner.run(lambda: 3) == 3
+        runner.close()
+
+    asyncio.run(scenario(make()))
+
+
 def test_threads_run_at_the_same_time() -> None:
     async def scenario() -> None:
         runner, both = InThreads(2), threading.Barrier(2)

@@ -52,6 +52,9 @@ def test_the_bundle_is_needed() -> None:
         ({"cache_seconds": 3601}, "cache_seconds"),
         ({"cache_untold_seconds": 61}, "cache_untold_seconds"),
         ({"stale_seconds": 0}, "stale_seconds"),
+        ({"state_ttl_seconds": 1, "state_poll_seconds": 0.3}, "state_ttl_seconds is 1, it must be at least 4 times"),
+        ({"redis_prefix": "state:"}, "redis_prefix is 'state:', with which the keys of the state"),
+        ({"keep_bundles": 17}, "keep_bundles"),
     ],
 )
 def test_wrong_values_are_refused(changed: dict[str, object], words: str) -> None:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from bundle.folder import Bundle
 from bundle.record import Event, UserRecord, pack, pack_events, trim, unpack
 from service.errors import SettingsError, StoreError
-from service.features import EmbeddedStore, FeatureStore, fitted
+from service.features import Appended, EmbeddedStore, FeatureStore, fitted
 from service.redis_store import RedisStore
 from tests.service.conftest import RedisServer, free_port
 from tests.service.world import demo_records
@@ -204,7 +204,9 @@ def test_events_start_an_unreadable_record_anew(redis_server: RedisServer, value
     async def scenario() -> None:
         store = redis_store(redis_server.url)
         await store.put([("broken", value), ("whole", b"{}\n")])
-        assert await store.append({"broken": pack_events([click(1)]), "whole": pack_events([click(2)])}) == 1
+        assert await store.append({"broken": pack_events([click(1)]), "whole": pack_events([click(2)])}) == Appended(
+            anew=1
+        )
         assert unpack(await store.get("broken") or b"") == UserRecord({}, (click(1),))
         assert unpack(await store.get("whole") or b"") == UserRecord({}, (click(2),))
         await store.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from service import user_features
+from service.features import Appended
 from service.user_cache import OVERHEAD
 from service.user_features import UserFeatures
 from tests.service.gated_store import Call, World, settle, version_of
@@ -217,7 +218,7 @@ class Walk:
         self.least = dict.fromkeys(USERS, 0)
         self.held: list[tuple[float, dict[str, int]]] = []
         self.waiting: list[Reading] = []
-        self.appending: list[tuple[asyncio.Task[int], Call]] = []
+        self.appending: list[tuple[asyncio.Task[Appended], Call]] = []
         self.steps = [
             *[self.read] * 4,
             *[self.somebody_writes] * 2,

@@ -15,6 +15,7 @@ from bundle.record import Event, UserRecord, pack, pack_events
 from service import redis_store as module
 from service.app import create_app
 from service.breaker import Breaker
+from service.features import Appended
 from service.metrics import Metrics
 from service.redis_store import RedisStore
 from service.user_cache import Limits, UserCache
@@ -39,8 +40,8 @@ class Detour:
     async def get(self, user_id: str) -> bytes | None:
         return await self.reads.get(user_id)
 
-    async def append(self, events: Mapping[str, bytes]) -> int:
-        return await self.rest.append(events)
+    async def append(self, events: Mapping[str, bytes], line: bytes | None = None) -> Appended:
+        return await self.rest.append(events, line)
 
     async def follow(self, told: Callable[[], None], changed: Callable[[Iterable[str]], None]) -> None:
         await self.rest.follow(told, changed)

@@ -77,9 +77,10 @@ def wanted(spec: DatasetSpec, *, users_in_log: bool, ads_in_log: bool) -> list[s
     columns += [name for name in (spec.position, spec.truth) if name is not None]
     columns += [name for label in spec.labels.values() for name in (label.column, label.truth) if name is not None]
     columns += [feature.column for feature in spec.context_features]
+    columns += [h.column for h in spec.histories if h.source == "logged" and h.column is not None]
     if users_in_log:
         columns += [feature.column for feature in spec.user_features]
-        columns += [history.column for history in spec.histories if history.column is not None]
+        columns += [h.column for h in spec.histories if h.source != "logged" and h.column is not None]
     if ads_in_log:
         columns += [feature.column for feature in spec.ad_features]
         columns += [spec.bid] if spec.bid is not None else []

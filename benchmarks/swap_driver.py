@@ -1,0 +1,52 @@
+"""The other process of `adrank bench swap`: changes the desired state at its times, and says when what was served.
+
+One JSON line a swap: [asked, served], in seconds of the system's monotonic clock, which all processes share.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from time import perf_counter
+
+from control.state import Change, Desired, Overrides
+from service.file_state import FileState
+
+POLL_S = 0.02
+GIVEN_UP_S = 60.0
+
+
+async def swap(store: FileState, bundle_id: str) -> tuple[float, float]:
+    """Have another bundle served by all; when that was asked for, and when all said that they serve it.
+
+    TimeoutError when they do not within GIVEN_UP_S.
+    """
+    before = (await store.look()).wanted
+    assert before is not None
+    version = before.version + 1
+    change = Change(
+        at=time.time(), who="adrank bench swap", why="to measure", action="serve", before=version - 1, after=version
+    )
+    asked = perf_counter()
+    await store.change(Desired(version=version, control=Overrides(bundle=bundle_id)), change)
+    while not ((all_ := await store.processes()) and all(each.serving == version for each in all_)):
+        if perf_counter() > asked + GIVEN_UP_S:
+            said = "; ".join(report.error for each in all_ for report in each.bundles if report.error)
+            raise TimeoutError(f"{bundle_id} is not served after {GIVEN_UP_S:g} s: {said or 'no process says why'}")
+        await asyncio.sleep(POLL_S)
+    return asked, perf_counter()
+
+
+async def main(folder: Path, bundles: list[str], count: int, every_s: float, start: float) -> None:
+    """`count` swaps to each of the bundles in turn, the first at `start`, one each `every_s` at most."""
+    store = FileState(folder, 60.0)
+    for i in range(count):
+        if (wait := start + i * every_s - perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        print(json.dumps(await swap(store, bundles[i % len(bundles)])), flush=True)
+
+
+if __name__ == "__main__":
+    folder_, bundles_, count_, every_, start_ = sys.argv[1:]
+    asyncio.run(main(Path(folder_), bundles_.split(","), int(count_), float(every_), float(start_)))

@@ -1,0 +1,1 @@
+"""What is to be served, as those who decide it and those who serve it both read it."""

@@ -1,0 +1,1 @@
+"""What became of what was served: joins requests, impressions and clicks, keeps them as Parquet, and compares arms."""
