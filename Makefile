@@ -19,7 +19,7 @@ help:
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "adrank needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,offline,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,offline,loadtest,dev]"
 	@touch $@
 
 setup: $(VENV)/.installed

@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": ("service.serve", "serve a bundle over HTTP"),
     "release": ("control.release", "change which bundle a running service serves, and go back"),
     "experiment": ("outcomes.experiment", "compare bundles and settings on users"),
+    "loadtest": ("loadtest.command", "load a service, and hold it against what it promises"),
     "bench": ("benchmarks.command", "measure, against plain baselines and peers"),
 }
 

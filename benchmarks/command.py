@@ -34,6 +34,7 @@ BENCHES = {
     "compare": ("benchmarks.compare", "several configurations against one, for each value of a context field too"),
     "aa": ("benchmarks.aa", "experiments without a difference: how often one is seen all the same"),
     "closed-loop": ("benchmarks.closed_loop", "experiments on simulated users, verdicts held against the truth"),
+    "load-proofs": ("benchmarks.load_proofs", "whether load tests judge rightly, and what wrk sees at the same rate"),
     "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""

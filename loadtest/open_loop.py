@@ -1,0 +1,148 @@
+"""A generator process: every request at its time, whether or not earlier ones were answered. locust as a library.
+
+`python -m loadtest.open_loop` says `ready`, then reads one plan a line and answers with ticks and one part. locust
+patches the standard library for gevent when it is imported, so nothing but this process may import this module.
+"""
+
+import locust  # patches sockets before anything else opens one
+
+from loadtest.clock import Timer
+
+# isort: split
+import gc
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter, process_time
+
+import gevent
+from gevent.pool import Group
+from locust.env import Environment
+
+from loadtest.arrivals import times
+from loadtest.plan import Plan, Tick
+from loadtest.recorder import Recorder
+from loadtest.traffic import Request, read_requests
+
+
+class Visitor(locust.FastHttpUser):
+    """All visitors in one: a pool of connections."""
+
+    abstract = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A phase as it runs here."""
+
+    plan: Plan
+    client: locust.contrib.fasthttp.FastHttpSession
+    requests: list[Request]
+    dues: list[tuple[int, float]]
+    """Number of the arrival, and when it is due by perf_counter."""
+    recorder: Recorder
+    in_flight: Group
+
+    def ask(self, number: int, due: float) -> None:
+        """Send one request and note what came of it."""
+        request = self.requests[number % len(self.requests)]
+        sent = perf_counter()
+        response = self.client.post(request.path, data=request.body, headers=self.plan.headers, name=request.path)
+        ended = perf_counter()
+        status = response.status_code or type(getattr(response, "error", None)).__name__
+        timing = "" if response.headers is None else str(response.headers.get("server-timing", ""))
+        self.recorder.note(due, sent, ended, status, timing, response.content or b"")
+
+    def open(self) -> None:
+        """Each at its time. Sending them later than an answer may take at all would be of no use: then it gives up."""
+        timer = Timer()
+        for i, (number, due) in enumerate(self.dues):
+            timer.until(due)
+            if perf_counter() - due > self.plan.timeout_s:
+                self.recorder.gave_up(len(self.dues) - i)
+                break
+            self.in_flight.spawn(self.ask, number, due)
+        timer.close()
+
+    def closed(self) -> None:
+        """Clients that wait for their answer before they send the next request, at its time or, when that is past or
+        they are unpaced, at once."""
+        upcoming = iter(self.dues)
+        end = self.plan.begin + self.plan.curve[-1][0]
+        for _ in range(self.plan.closed):
+            self.in_flight.spawn(self._client, upcoming, end)
+        self.in_flight.join()
+
+    def _client(self, upcoming: Iterator[tuple[int, float]], end: float) -> None:
+        timer = Timer()
+        for number, due in upcoming:
+            timer.until(self.plan.begin if self.plan.unpaced else due)
+            now = perf_counter()
+            if now >= end and self.plan.unpaced:
+                break
+            self.ask(number, now if self.plan.unpaced else due)
+        timer.close()
+
+
+def run(plan: Plan) -> str:
+    """Carry out a plan; the part as JSON."""
+    Visitor.network_timeout = Visitor.connection_timeout = plan.timeout_s
+    Visitor.concurrency = plan.connections
+    Visitor.host = plan.url
+    visitor = Visitor(Environment(user_classes=[Visitor]))
+    end = plan.begin + plan.curve[-1][0]
+    dues = [
+        (number, plan.begin + due)
+        for number, due in enumerate(times(plan.curve, plan.seed).tolist())
+        if number % plan.processes == plan.process
+    ]
+    recorder = Recorder(plan.begin, plan.begin + plan.warm_up_s, end)
+    load = Load(plan, visitor.client, read_requests(plan.requests), dues, recorder, Group())
+    gc.collect()
+    gc.freeze()
+    ticker = gevent.spawn(_tick, load)
+    timer = Timer()
+    timer.until(plan.begin)
+    timer.close()
+    used, started = process_time(), perf_counter()
+    if plan.closed:
+        load.closed()
+    else:
+        load.open()
+    share = (process_time() - used) / (perf_counter() - started)
+    load.in_flight.join(timeout=plan.timeout_s + 1)
+    recorder.lost(len(load.in_flight))
+    load.in_flight.kill()
+    ticker.kill()
+    return recorder.part(share).model_dump_json()
+
+
+def _tick(load: Load) -> None:
+    second = 0
+    while True:
+        second += 1
+        gevent.sleep(max(load.plan.begin + second - perf_counter(), 0.0))
+        recorder = load.recorder
+        latencies, failed, degraded = recorder.since_last()
+        tick = Tick(
+            second=second,
+            sent=recorder.noted + len(load.in_flight),
+            answered=len(latencies),
+            failed=failed,
+            degraded=degraded,
+            in_flight=len(load.in_flight),
+            p50_ms=latencies[len(latencies) // 2] if latencies else 0.0,
+            p99_ms=latencies[int(len(latencies) * 0.99)] if latencies else 0.0,
+        )
+        print(f"tick {tick.model_dump_json()}", flush=True)
+
+
+def main() -> None:
+    """Carry out the plans of standard input until it ends."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(f"part {run(Plan.model_validate_json(line))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
