@@ -151,7 +151,7 @@ def report(dataset: str, runs: dict[str, list[Run]], replicates: int = REPLICATE
     for alone in ALONE:
         for key, value in figures(dataset, runs, alone, replicates).items():
             _, _, rest = key.partition(".")
-            variant, _, what = rest.partition(".")
+            variant, _, what = rest.rpartition(".")  # a variant may be hint-0.03
             if what.startswith("d") and variant != alone:
                 metric, mark, end = what.partition("_")
                 found[f"rocket.{dataset}.{variant}.{metric}.{alone}{mark}{end}"] = value

@@ -66,7 +66,7 @@ def test_each_variant_changes_one_thing(dataset: str) -> None:
 
 
 def test_figures_are_those_of_the_runs(market: Market, tmp_path: Path) -> None:
-    entries = entries_of(pair(tmp_path), ["light", "booster", "rocket", "no-hint"])
+    entries = entries_of(pair(tmp_path), ["light", "booster", "rocket", "hint-0.03"])
     data = prepare_all(entries, market.raw, market.root, progress=False)
     runs = run_all(entries, data, [1, 2], tmp_path / "out", lambda _: None, progress=False)
     found = report("marketplace", runs, replicates=30)
@@ -77,7 +77,7 @@ def test_figures_are_those_of_the_runs(market: Market, tmp_path: Path) -> None:
         means[name] = float(np.mean(values))
         assert found.figures[f"{start}.{name}.gauc"] == pytest.approx(means[name], abs=1e-9)
         assert found.figures[f"{start}.{name}.gauc_std"] == pytest.approx(np.std(values, ddof=1), abs=1e-9)
-    for name in ("rocket", "no-hint"):
+    for name in ("rocket", "hint-0.03"):
         for alone in rocket.ALONE:
             key = f"{start}.{name}.dgauc.{alone}"
             assert found.figures[key] == pytest.approx(means[name] - means[alone], abs=1e-9)
