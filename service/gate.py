@@ -38,7 +38,7 @@ from service.loaded import LoadedBundle
 from service.loading import assemble, prove
 from service.memory_use import MIB, Held, available, held
 from service.recent import Seen, read_recent
-from service.replay import Found, answer, ask_of, refusal, replay
+from service.replay import Found, answer, asked, refusal, replay
 from service.settings import Settings
 
 FILES = TypeAdapter(dict[str, FileEntry])
@@ -209,7 +209,7 @@ def _non_finite(loaded: LoadedBundle, seen: Sequence[Seen], settings: Settings) 
     """Share of scores that are no finite numbers, and how many scores there are: of golden rows and the first of the
     recent requests, each through the whole funnel."""
     asks = [Ask(row.common, 10) for row in load_golden(loaded.bundle.folder)]
-    asks += [ask_of(loaded.bundle, each) for each in seen[:SCANNED] if refusal(each, loaded, settings) is None]
+    asks += [asked(loaded, each) for each in seen[:SCANNED] if refusal(each, loaded, settings) is None]
     bad = scored = 0
     for ask in asks:
         _, timing = answer(loaded, ask)

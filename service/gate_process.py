@@ -47,7 +47,7 @@ class Line(Frozen):
 def main() -> int:
     """Judge one bundle. 0 whatever the verdict is."""
     with _answers() as answers:
-        _step_back()
+        _be_the_first_to_end()
         job = Job.model_validate_json(sys.stdin.readline())
         threading.Thread(target=_end_with_parent, daemon=True).start()
         settings = read_settings().model_copy(update={"threads": 1})
@@ -82,7 +82,8 @@ def _answers() -> Iterator[TextIO]:
         yield answers
 
 
-def _step_back() -> None:
+def _be_the_first_to_end() -> None:
+    """When memory is short."""
     with contextlib.suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
 

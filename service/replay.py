@@ -8,14 +8,13 @@ from time import perf_counter, process_time
 import numpy as np
 import numpy.typing as npt
 
-from bundle.folder import Bundle
 from bundle.golden import Common
+from service.asks import ask_of
 from service.budget import Budget
 from service.cascade import Ask, Ranked, rank, score
 from service.checks import check_rank
 from service.comparison import binned, mean_shift, overlap, psi
-from service.eligibility import allowed_by
-from service.encode import encode_found, known_rows, rows_of
+from service.encode import known_rows, rows_of
 from service.errors import InvalidRequestError
 from service.loaded import LoadedBundle
 from service.recent import Seen
@@ -92,7 +91,7 @@ def replay(new: LoadedBundle, live: LoadedBundle, seen: Sequence[Seen], settings
             found.refused += 1
             found.refusal = found.refusal or why
             continue
-        asks = ask_of(new.bundle, each), ask_of(live.bundle, each)
+        asks = asked(new, each), asked(live, each)
         pairs.append(asks)
         _compare(found, new, live, *asks, clock)
     for i in _again(len(pairs), until):
@@ -100,15 +99,10 @@ def replay(new: LoadedBundle, live: LoadedBundle, seen: Sequence[Seen], settings
     return found
 
 
-def ask_of(bundle: Bundle, seen: Seen) -> Ask:
+def asked(loaded: LoadedBundle, seen: Seen) -> Ask:
     """What the cascade is asked for a request, flags of ads aside: they are the same for both bundles."""
-    request = seen.request
-    common = encode_found(bundle, request.user_id, seen.features, request.user, request.context)
-    allowed = allowed_by(bundle, request.filters, request.context).allowed
-    if request.candidates is None:
-        return Ask(common, K, allowed=allowed)
-    rows = rows_of(bundle.ads.index, request.candidates)
-    return Ask(common, K, np.unique(rows[known_rows(rows)]), given=len(rows), allowed=allowed)
+    ask, _ = ask_of(loaded, seen.request, seen.features, K, (), RequestTiming())
+    return ask
 
 
 def answer(loaded: LoadedBundle, ask: Ask) -> tuple[Ranked, RequestTiming]:
@@ -151,9 +145,9 @@ def _timed(
     """Both answers, with their times noted."""
     turns = [(new, ask, found.new_ms), (live, live_ask, found.live_ms)]
     answers = []
-    for loaded, asked, times in turns if new_first else reversed(turns):
+    for loaded, question, times in turns if new_first else reversed(turns):
         begun = clock()
-        ranked, _ = answer(loaded, asked)
+        ranked, _ = answer(loaded, question)
         times.append((clock() - begun) * 1e3)
         answers.append(ranked)
     one, other = answers if new_first else reversed(answers)

@@ -80,8 +80,9 @@ def test_what_an_experiment_refuses(wrong: dict[str, Any], said: str) -> None:
 def test_decimals_that_add_up_to_one_are_taken() -> None:
     """0.1 ten times is 0.9999999999999999, 0.7 + 0.2 + 0.1 another; 0.1 + 0.2 ends after 0.3 begins."""
     tenths = [{"name": f"a{i}", "weight": 0.1} for i in range(10)]
-    desired(experiment(arms=tenths))
-    desired(experiment("one", start=0.1, share=0.2), experiment("two", start=0.3, share=0.7))
+    assert len(desired(experiment(arms=tenths)).experiments[0].arms) == 10
+    both = desired(experiment("one", start=0.1, share=0.2), experiment("two", start=0.3, share=0.7))
+    assert [each.start for each in both.experiments] == [0.1, 0.3]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +109,12 @@ def test_experiments_that_would_be_in_each_others_way(one: dict[str, Any], two: 
 
 
 def test_experiments_that_are_not() -> None:
-    desired(experiment("one", share=0.5), experiment("two", start=0.5, share=0.5))
-    desired(experiment("one", arms=sets(bundle="b2")), experiment("two", layer="b", arms=sets(rung="light")))
-    desired(experiment("one", stopped=True), experiment("two"))
+    for one, two in (
+        (experiment("one", share=0.5), experiment("two", start=0.5, share=0.5)),
+        (experiment("one", arms=sets(bundle="b2")), experiment("two", layer="b", arms=sets(rung="light"))),
+        (experiment("one", stopped=True), experiment("two")),
+    ):
+        assert [each.name for each in desired(one, two).experiments] == ["one", "two"]
 
 
 def test_the_control_needs_a_bundle() -> None:

@@ -7,34 +7,11 @@ import numpy.typing as npt
 import polars as pl
 
 from control.state import Experiment
+from outcomes.tables import IMPRESSIONS, REQUESTS
 
 NAME = "try"
 START_S = 1_000_000.0
 START = int(START_S * 1000)
-REQUESTS: dict[str, pl.DataType] = {
-    "request_id": pl.String(),
-    "time_ms": pl.Int64(),
-    "user_id": pl.String(),
-    "version": pl.Int64(),
-    "arms": pl.List(pl.String()),
-    "bundle_id": pl.String(),
-    "status": pl.Int64(),
-    "total_ms": pl.Float64(),
-    "degraded": pl.Boolean(),
-}
-IMPRESSIONS: dict[str, pl.DataType] = {
-    "request_id": pl.String(),
-    "time_ms": pl.Int64(),
-    "user_id": pl.String(),
-    "arms": pl.List(pl.String()),
-    "bundle_id": pl.String(),
-    "ad_id": pl.String(),
-    "position": pl.Int64(),
-    "pctr": pl.Float64(),
-    "bid": pl.Float64(),
-    "clicked": pl.Boolean(),
-    "click_time_ms": pl.Int64(),
-}
 
 
 def experiment(**changes: object) -> Experiment:

@@ -121,6 +121,7 @@ def test_a_refused_bundle_is_tried_again_for_a_later_version(store: FileState, o
                 await want(store, "bad")
                 await until(lambda n=times: member.preparer.asked.count("bad") == n)  # type: ignore[misc]
                 await until(lambda: member.status("bad") == "refused")
+                assert member.registry.live.id != "bad"
 
     run(scenario)
 
