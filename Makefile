@@ -19,7 +19,7 @@ help:
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "adrank needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[cpu,offline,loadtest,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[cpu,s3,offline,loadtest,dev]"
 	@touch $@
 
 setup: $(VENV)/.installed
@@ -38,7 +38,7 @@ test: check
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 lock: setup
-	for extra in cpu gpu; do $(BIN)/uv pip compile pyproject.toml --extra $$extra --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file deploy/requirements/$$extra.txt; done
+	for extra in cpu gpu; do $(BIN)/uv pip compile pyproject.toml --extra $$extra --extra s3 --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file deploy/requirements/$$extra.txt; done
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -16,6 +16,7 @@ from bundle.manifest import MANIFEST
 from bundle.signature import check_signature, make_key, sign
 from bundle.store import BundleStore, publish
 from tests.bundle import small
+from tests.bundle.s3 import s3_server
 
 
 @pytest.fixture
@@ -23,9 +24,25 @@ def folder(tmp_path: Path) -> Path:
     return small.small_bundle(tmp_path / "made")
 
 
-@pytest.fixture(params=["file", "memory"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What the environment of a client of the S3 server says."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as environment:
+        yield environment
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty place."""
+    if request.param == "s3":
+        for name, value in request.getfixturevalue("s3").items():
+            monkeypatch.setenv(name, value)
+        s3fs = fsspec.filesystem("s3", skip_instance_cache=True)
+        bucket = f"models-{tmp_path.name.replace('_', '-').lower()[:40].strip('-[]')}"
+        s3fs.mkdir(bucket)
+        yield f"s3://{bucket}/bundles"
+        s3fs.rm(bucket, recursive=True)
+        return
     if request.param == "file":
         yield f"file://{tmp_path}/remote"
         return
