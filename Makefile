@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BUNDLE ?= artifacts/bundles/demo
 PORT ?= 8000
 
-.PHONY: help setup run test check lock format clean
+.PHONY: help setup run test check lock openapi format clean
 
 help:
 	@echo "make run     build the demo bundle if there is none, and serve it on http://127.0.0.1:$(PORT)"
@@ -13,6 +13,7 @@ help:
 	@echo "make setup   only make $(VENV) with $(BIN)/adrank"
 	@echo "make check   lint, types, import rules"
 	@echo "make lock    pin what the images install, by hash"
+	@echo "make openapi write docs/openapi.json anew"
 	@echo "make format  let ruff rewrite what it can"
 	@echo "make clean   remove $(VENV), artifacts and caches"
 
@@ -39,6 +40,9 @@ test: check
 
 lock: setup
 	for extra in cpu gpu; do $(BIN)/uv pip compile pyproject.toml --extra $$extra --extra s3 --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file deploy/requirements/$$extra.txt; done
+
+openapi: setup
+	ADRANK_UPDATE_DOCS=1 $(BIN)/python -m pytest tests/docs/test_openapi_document.py
 
 format: setup
 	$(BIN)/ruff check --fix .

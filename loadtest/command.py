@@ -117,7 +117,7 @@ def _run(arguments: argparse.Namespace, slo: Slo, mix: Mix) -> Result:
         mix = _with_values(mix, example)
         requests = folder / "requests.jsonl"
         if arguments.requests is not None:
-            read = read_requests(arguments.requests)
+            read = read_requests(arguments.requests, typed=True)
         else:
             users = [f"load-{i}" for i in range(mix.users)]
             world = look(service, mix, users, arguments.seed)
@@ -149,7 +149,7 @@ def _run(arguments: argparse.Namespace, slo: Slo, mix: Mix) -> Result:
         return Result(
             scenario=arguments.scenario,
             url=url,
-            bundle=str(control_of(service)["bundle_id"]),
+            bundle=control_of(service).bundle_id,
             slo=slo,
             seed=arguments.seed,
             stretches=found.stretches,

@@ -22,7 +22,7 @@ SETTLED_S = 3
 
 def swap(test: Test, other: str, admin: dict[str, str]) -> Found:
     """SWAPS changes of the control's bundle, there and back; all of the time is judged."""
-    first = str(control_of(test.service)["bundle_id"])
+    first = control_of(test.service).bundle_id
     length = test.warm_up_s + test.seconds
     actions = tuple(
         Action(
@@ -75,18 +75,17 @@ def _change(service: Service, admin: dict[str, str], change: dict[str, Any]) -> 
 
     def carry_out() -> None:
         said = {"who": "adrank loadtest", "why": "a load test"}
-        version = service.post("/v1/admin/changes", change | said, admin)["version"]
+        version = service.change(change | said, admin)
         end = time.monotonic() + AGREED_S
         while time.monotonic() < end:
-            state = service.get("/v1/bundles")["state"]
-            if isinstance(state, dict):
-                serving = [process["serving"] for process in state["processes"]]
-                if serving and min(serving) >= version and state["agreed"] >= version:
-                    return
-                for process in state["processes"]:
-                    for bundle in process["bundles"]:
-                        if bundle["status"] == "refused":
-                            raise ServiceError(f"bundle {bundle['bundle_id']} was refused: {bundle['error']}")
+            state = service.bundles().state
+            serving = [process.serving for process in state.processes]
+            if serving and min(serving) >= version and state.agreed >= version:
+                return
+            for process in state.processes:
+                for bundle in process.bundles:
+                    if bundle["status"] == "refused":
+                        raise ServiceError(f"bundle {bundle['bundle_id']} was refused: {bundle['error']}")
             time.sleep(0.2)
         raise ServiceError(f"version {version} is not served after {AGREED_S:g} s")
 

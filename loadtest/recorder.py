@@ -4,16 +4,15 @@ While requests run it only appends numbers to arrays; histograms are made afterw
 """
 
 import json
-import re
 import sys
 from array import array
 from collections import Counter, defaultdict
 from typing import Any
 
+from client.timing import timings
 from loadtest.histograms import WINDOW_DIGITS, Histogram
 from loadtest.plan import Part, Window
 
-TIMING = re.compile(r"([\w-]+)(?:;desc=\"[^\"]*\")?;dur=([\d.]+)")
 OK = "200"
 
 
@@ -63,7 +62,7 @@ class Recorder:
         self._lost += requests
 
     def _time(self, timing: str, elapsed_ms: float) -> None:
-        parts = {name: float(ms) for name, ms in TIMING.findall(timing)}
+        parts = timings(timing)
         if "total" in parts:
             parts["network"] = max(elapsed_ms - parts["total"], 0.0)
             parts["work"] = max(parts["total"] - parts.get("queue", 0.0), 0.0)

@@ -11,11 +11,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from client import RankRequest, ScoreRequest
+from client.calls import RANK, SCORE
 
 Ints = npt.NDArray[np.int64]
 Share = Annotated[float, Field(ge=0, le=1)]
-RANK, SCORE = "/v1/rank", "/v1/score"
+ROUTES: dict[str, type[RankRequest] | type[ScoreRequest]] = {RANK: RankRequest, SCORE: ScoreRequest}
 
 
 class TrafficError(ValueError):
@@ -108,10 +111,15 @@ def _request(world: World, mix: Mix, user: Any, random: np.random.Generator) -> 
             }
         }
     if random.random() < mix.score:
-        return Request(SCORE, json.dumps(body | {"ads": _own(world, mix, random)}))
+        return _typed(SCORE, body | {"ads": _own(world, mix, random)})
     if random.random() < mix.candidates:
         body["candidates"] = _own(world, mix, random)
-    return Request(RANK, json.dumps(body | {"k": mix.k}))
+    return _typed(RANK, body | {"k": mix.k})
+
+
+def _typed(path: str, body: dict[str, Any]) -> Request:
+    """What the client would send."""
+    return Request(path, json.dumps(ROUTES[path].model_validate(body).model_dump(mode="json", exclude_unset=True)))
 
 
 def _own(world: World, mix: Mix, random: np.random.Generator) -> list[Any]:
@@ -131,9 +139,9 @@ def write_requests(requests: list[Request], path: Path) -> None:
             file.write(json.dumps({"path": each.path, "body": json.loads(each.body)}) + "\n")
 
 
-def read_requests(path: str | Path) -> list[Request]:
-    """Requests of a file as `write_requests` makes it; a line that is only a body is a rank request. TrafficError names
-    the line that is neither."""
+def read_requests(path: str | Path, *, typed: bool = False) -> list[Request]:
+    """Requests of a file as `write_requests` makes it; a line that is only a body is a rank request. `typed`: each is
+    held against the client's types too, and then sent as it stands. TrafficError names the line that is no request."""
     found = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -141,10 +149,16 @@ def read_requests(path: str | Path) -> list[Request]:
         try:
             read = json.loads(line)
             where, body = (read["path"], read["body"]) if "body" in read else (RANK, read)
-            if where not in (RANK, SCORE) or "user_id" not in body:
+            if where not in ROUTES or "user_id" not in body:
                 raise TrafficError(f"{path}, line {number}: no request to {RANK} or {SCORE}")
+            if typed:
+                ROUTES[where].model_validate(body)
         except (json.JSONDecodeError, TypeError, KeyError) as error:
             raise TrafficError(f"{path}, line {number}: no request: {error}") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise TrafficError(f"{path}, line {number}: no request to {where}: {what}") from error
         found.append(Request(where, json.dumps(body)))
     if not found:
         raise TrafficError(f"{path}: no requests")

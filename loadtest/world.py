@@ -1,8 +1,12 @@
 """What a running service tells of itself, by its public API: fields, ads that it shows, and users it can be given."""
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
 import httpx
 import numpy as np
 
+from client import BundleOut, BundlesResponse, Client, ClientError, EventIn
 from loadtest.traffic import Mix, World, history_lengths, zipf
 
 ASKED = 40
@@ -10,6 +14,9 @@ ASKED = 40
 EVENTS = 500
 """Of one request."""
 TIMEOUT_S = 30.0
+RANK_MS = 5000.0
+"""So that no stage is left out where ads are learnt."""
+T = TypeVar("T")
 
 
 class ServiceError(OSError):
@@ -17,87 +24,93 @@ class ServiceError(OSError):
 
 
 class Service:
-    """A service at `url`, for questions that are not load."""
+    """A service at `url`, for questions that are not load: those of its client, and changes of what is served, which
+    are none of the client's. Every method raises ServiceError."""
 
     def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
         self.headers = headers or {}
+        self._client = self._asked(lambda: Client(self.url, headers=self.headers, deadline_ms=TIMEOUT_S * 1e3))
         self._http = httpx.Client(base_url=self.url, headers=self.headers, timeout=TIMEOUT_S)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        self._client.close()
         self._http.close()
 
-    def get(self, path: str) -> dict[str, object]:
-        """The answer as JSON. ServiceError unless it is a success."""
-        return self._ask("GET", path, None)
+    def bundles(self) -> BundlesResponse:
+        """What is served."""
+        return self._asked(self._client.bundles)
 
-    def post(self, path: str, body: object, headers: dict[str, str] | None = None) -> dict[str, object]:
-        """The same for a POST of JSON."""
-        return self._ask("POST", path, body, headers)
+    def shown(self, user_id: str, context: Mapping[str, Any], k: int) -> list[int | str]:
+        """The ads that this user is shown."""
+        answer = self._asked(lambda: self._client.rank(user_id, context=context, k=k, deadline_ms=RANK_MS))
+        return [ad.ad_id for ad in answer.ads]
 
-    def _ask(self, method: str, path: str, body: object, headers: dict[str, str] | None = None) -> dict[str, object]:
+    def tell(self, events: list[EventIn]) -> None:
+        """Tell it what users did."""
+        self._asked(lambda: self._client.events(events))
+
+    def change(self, change: dict[str, Any], admin: dict[str, str]) -> int:
+        """Change what is served, with the key of administration in the headers `admin`. The version that is wanted."""
+        path = "/v1/admin/changes"
         try:
-            answer = self._http.request(method, path, json=body, headers=headers)
+            answer = self._http.post(path, json=change, headers=admin)
         except httpx.HTTPError as error:
-            raise ServiceError(f"{method} {self.url}{path}: {error or type(error).__name__}") from error
+            raise ServiceError(f"POST {self.url}{path}: {error or type(error).__name__}") from error
         if answer.status_code != 200:
-            raise ServiceError(f"{method} {self.url}{path}: status {answer.status_code}: {answer.text[:300]}")
-        read: dict[str, object] = answer.json()
-        return read
+            raise ServiceError(f"POST {self.url}{path}: status {answer.status_code}: {answer.text[:300]}")
+        return int(answer.json()["version"])
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except ClientError as error:
+            raise ServiceError(str(error)) from error
 
 
-def control_of(service: Service) -> dict[str, object]:
-    """The entry of the control's bundle in GET /v1/bundles. ServiceError without one."""
-    bundles = service.get("/v1/bundles")["bundles"]
-    if not isinstance(bundles, list) or not bundles:
+def control_of(service: Service) -> BundleOut:
+    """The control's bundle. ServiceError without one."""
+    bundles = service.bundles().bundles
+    if not bundles:
         raise ServiceError(f"GET {service.url}/v1/bundles: no bundle is served")
-    first: dict[str, object] = bundles[0]
-    return first
+    return bundles[0]
 
 
 def look(service: Service, mix: Mix, users: list[str], seed: int) -> World:
     """Ads are those that the service shows to ASKED unknown visitors; those shown most often count as most popular."""
     bundle = control_of(service)
-    sizes, targeting, histories = bundle["sizes"], bundle["targeting"], bundle["histories"]
-    fields = bundle["context_fields"]
-    if not (isinstance(sizes, dict) and isinstance(targeting, list) and isinstance(histories, dict)):
-        raise ServiceError(f"GET {service.url}/v1/bundles: sizes, targeting or histories are missing")
-    context_fields = frozenset([*targeting, *(fields if isinstance(fields, list) else [])])
+    context_fields = frozenset([*bundle.targeting, *bundle.context_fields])
     random = np.random.default_rng(seed)
-    shown: dict[object, int] = {}
+    shown: dict[int | str, int] = {}
     for i in range(ASKED):
         context = {
             name: values[random.integers(len(values))]
             for name, values in mix.context.items()
             if name in context_fields and values
         }
-        asked = {"user_id": f"looking-{i}", "context": context, "k": sizes["answer"], "deadline_ms": 5000}
-        ads = service.post("/v1/rank", asked)["ads"]
-        for ad in ads if isinstance(ads, list) else []:
-            shown[ad["ad_id"]] = shown.get(ad["ad_id"], 0) + 1
+        for ad in service.shown(f"looking-{i}", context, bundle.sizes["answer"]):
+            shown[ad] = shown.get(ad, 0) + 1
     return World(
         ads=sorted(shown, key=lambda ad: -shown[ad]),
         users=list(users),
         context_fields=context_fields,
-        histories={name: int(each["max_length"]) for name, each in histories.items() if each["of_ads"]},
+        histories={name: int(each["max_length"]) for name, each in bundle.histories.items() if each["of_ads"]},
     )
 
 
 def give_histories(service: Service, world: World, mix: Mix, seed: int) -> int:
     """Send events, so that the world's users have histories: clicks on ads that are popular by Zipf's law. How many."""
     random = np.random.default_rng(seed)
-    kinds = control_of(service)["event_kinds"]
-    kind = "click" if isinstance(kinds, list) and "click" in kinds else None
-    if kind is None or not world.ads:
+    if "click" not in control_of(service).event_kinds or not world.ads:
         return 0
     lengths = history_lengths(mix, len(world.users), random).clip(1, 100)
     ads = zipf(len(world.ads), mix.ad_exponent, int(lengths.sum()), random).tolist()
     owners = np.repeat(np.arange(len(lengths)), lengths).tolist()
     events = [
-        {"user_id": world.users[owner], "kind": kind, "ad_id": world.ads[ad]}
+        EventIn(user_id=world.users[owner], kind="click", ad_id=world.ads[ad])
         for owner, ad in zip(owners, ads, strict=True)
     ]
     for first in range(0, len(events), EVENTS):
-        service.post("/v1/events", {"events": events[first : first + EVENTS]})
+        service.tell(events[first : first + EVENTS])
     return len(events)

@@ -10,7 +10,7 @@ import pytest
 import adrank
 
 ROOT = Path(adrank.__file__).parent
-FOLDERS = ("bundle", "service", "models", "export", "loadtest", "benchmarks", "tests")
+FOLDERS = ("bundle", "service", "models", "export", "loadtest", "client", "examples", "benchmarks", "tests")
 LONGEST = 400
 
 
@@ -25,6 +25,7 @@ def sources() -> list[Path]:
         ("service", "torch onnx faiss polars pyarrow sklearn scipy pandas models export benchmarks"),
         ("models", "fastapi uvicorn onnxruntime service export"),  # optuna loads redis where it finds it
         ("loadtest", "bundle control service outcomes models export benchmarks torch onnxruntime fastapi redis"),
+        ("client", "bundle control service outcomes models export loadtest benchmarks numpy onnxruntime fastapi redis"),
         ("export", "fastapi uvicorn service"),  # models/compression/search.py: optuna too
     ],
 )

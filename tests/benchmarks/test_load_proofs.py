@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import wrk
+from client.calls import RANK
 from loadtest.arrivals import constant
 from loadtest.generators import Generators
 from loadtest.plan import Plan
 from loadtest.served import serve
 from loadtest.slo import Slo, Verdict, judge
-from loadtest.traffic import RANK, Request, write_requests
+from loadtest.traffic import Request, write_requests
 from tests.loadtest.conftest import PATIENT, answering
 from tests.service.world import make_world
 

@@ -17,6 +17,8 @@ OURS = [
     "export",
     "service",
     "loadtest",
+    "client",
+    "examples",
     "benchmarks",
     "tests",
     "docs",

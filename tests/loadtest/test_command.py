@@ -107,6 +107,7 @@ def test_a_service_tells_what_it_has(service: Served) -> None:
     [
         (["--slo", "{folder}/none.yaml"], "none.yaml"),
         (["--url", "http://127.0.0.1:9"], "GET http://127.0.0.1:9/v1/bundles: "),
+        (["--url", "nowhere"], "url is 'nowhere', http://HOST:PORT or https://HOST:PORT is needed"),
         (["--mix", "{folder}/mix.json"], "sugar: Extra inputs"),
         (["--scenario", "soak", "--seconds", "2"], "--seconds 2: --scenario soak needs 6 at least"),
         (["--scenario", "swap"], "--scenario swap needs --other"),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from client.calls import RANK, SCORE
 from loadtest.arrivals import constant
 from loadtest.generators import GeneratorError, Generators
 from loadtest.plan import Plan, Tick
-from loadtest.traffic import RANK, SCORE, Request, write_requests
+from loadtest.traffic import Request, write_requests
 from tests.loadtest.conftest import answering
 
 REQUESTS = [Request(RANK if i % 2 else SCORE, json.dumps({"user_id": f"u{i}"})) for i in range(20)]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from client.calls import RANK
 from loadtest.arrivals import constant
 from loadtest.generators import Generators
 from loadtest.runner import Action, Phase, Runner
-from loadtest.traffic import RANK, Request, write_requests
+from loadtest.traffic import Request, write_requests
 from tests.loadtest.conftest import answering
 
 

@@ -89,12 +89,14 @@ def test_a_line_may_be_a_body_alone(tmp_path: Path) -> None:
         ('{"path": "/v1/events", "body": {"user_id": 1}}', "line 1: no request to /v1/rank or /v1/score"),
         ('{"k": 3}', "line 1: no request to"),
         ("[1]", "line 1: no request"),
+        ('{"user_id": 1}\n{"user_id": 1, "sugar": 2}', "line 2: no request to /v1/rank: sugar: Extra inputs"),
+        ('{"path": "/v1/score", "body": {"user_id": 1}}', "line 1: no request to /v1/score: ads: Field required"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "log.jsonl").write_text(text)
     with pytest.raises(TrafficError, match=words):
-        read_requests(tmp_path / "log.jsonl")
+        read_requests(tmp_path / "log.jsonl", typed=True)
 
 
 def test_the_projects_own_mix_states_the_defaults_and_the_demos_scenes() -> None:

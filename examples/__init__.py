@@ -1,0 +1,1 @@
+"""Short programs that use the client. They work as they are against `make run`."""
