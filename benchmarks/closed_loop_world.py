@@ -1,11 +1,11 @@
-"""What `adrank bench closed-loop` compares: bundles of one simulated marketplace that differ in their fine-ranker.
+"""What the benchmarks of the closed loop serve: bundles of one simulated marketplace that differ in their fine-ranker.
 
 good        a light DIN trained on the whole log
 tenth       the same network trained on the last tenth of it
 untrained   the same network as it is before its first step
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,15 +32,17 @@ TENTH = 0.1
 GOOD, SMALL, UNTRAINED = "good", "tenth", "untrained"
 
 
-def make_bundles(spec: MarketplaceSpec, folder: Path) -> Path:
-    """Simulate, train and export; the folder of bundles. The marketplace is beside it."""
+def make_bundles(
+    spec: MarketplaceSpec, folder: Path, names: Sequence[str] = (GOOD, SMALL, UNTRAINED), epochs: int = 2
+) -> Path:
+    """Simulate, train and export; the folder of bundles. The marketplace is beside it, and so are the checkpoints."""
     market = folder / "market"
     write_marketplace(spec, market, lambda _: None)
     data = prepare(read_spec(market / "dataset.yaml"), market, folder / "data", progress=False)
     with computing(1):
-        fine = _once(read_config(CONFIGS / "marketplace-rocket.yaml").model_copy(update={"rocket": None}), 2)
+        fine = _once(read_config(CONFIGS / "marketplace-rocket.yaml").model_copy(update={"rocket": None}), epochs)
         qscore = _trained(read_config(CONFIGS / "marketplace-qscore.yaml"), data, folder / "qscore")
-        dqm = _trained(_once(read_config(CONFIGS / "marketplace-dqm.yaml"), 2), data, folder / "dqm")
+        dqm = _trained(_once(read_config(CONFIGS / "marketplace-dqm.yaml"), epochs), data, folder / "dqm")
         late = since(spec, TENTH)
         made: dict[str, Callable[[Path], Checkpoint]] = {
             GOOD: lambda out: _trained(fine, data, out),
@@ -48,8 +50,8 @@ def make_bundles(spec: MarketplaceSpec, folder: Path) -> Path:
             UNTRAINED: lambda out: _untrained(fine, data, out),
         }
         sizes = FunnelSettings(retrieval=spec.ads, qscore=spec.ads // 2, prerank=spec.ads // 10)
-        for name, make in made.items():
-            finerank = make(folder / name)
+        for name in names:
+            finerank = made[name](folder / name)
             # Which rows a network saw does not change what ids mean: the bundle is of the same data.
             assemble(Trained(replace(data, since=None), finerank, dqm, qscore), folder / "bundles", name, sizes)
     return folder / "bundles"

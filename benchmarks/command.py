@@ -32,6 +32,7 @@ BENCHES = {
     "values": ("benchmarks.values", "tables and ad vectors in fp16, int8 and int4: time, and what is lost"),
     "train": ("benchmarks.training.bench", "DIN's training throughput, side by side with other libraries' DIN"),
     "compare": ("benchmarks.compare", "several configurations against one, for each value of a context field too"),
+    "drift": ("benchmarks.drift", "a world whose tastes turn: the loop against a bundle left alone"),
     "aa": ("benchmarks.aa", "experiments without a difference: how often one is seen all the same"),
     "closed-loop": ("benchmarks.closed_loop", "experiments on simulated users, verdicts held against the truth"),
     "load-proofs": ("benchmarks.load_proofs", "whether load tests judge rightly, and what wrk sees at the same rate"),

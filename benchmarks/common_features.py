@@ -21,8 +21,9 @@ FORMS = ("grouped", "flat")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--impressions N` and `--shown N ...`."""
+    """`--impressions N`, `--shown N ...` and `--models KIND ...`."""
     parser.add_argument("--shown", type=int, nargs="+", default=SHOWN, metavar="N", help="a user [5 10 30]")
+    parser.add_argument("--models", nargs="+", choices=tuple(NETWORKS), default=tuple(NETWORKS), help="[all]")
     parser.add_argument("--impressions", type=int, default=120_000, metavar="N", help="of each log [120000]")
 
 
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> Report:
             grouped, flat = ((folder / PART).stat().st_size for folder in folders.values())
             report.figures[f"common.{shown}.bytes"] = grouped / flat
             stored.append((shown, grouped / 2**20, flat / 2**20, grouped / flat))
-            for kind in NETWORKS:
+            for kind in arguments.models:
                 one, two = (epoch(folder, users, log.ads.size, kind) for folder in folders.values())
                 report.figures[f"common.{kind}.{shown}.speedup"] = two["seconds"] / one["seconds"]
                 report.figures[f"common.{kind}.{shown}.memory"] = two["mib"] / one["mib"]

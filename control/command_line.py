@@ -18,11 +18,28 @@ KEY_VARIABLE = "ADRANK_ADMIN_KEY"
 WAIT_S = 300.0
 
 
-def asking(parser: argparse.ArgumentParser) -> None:
-    """Add where the service is and what key it wants."""
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the service [%(default)s]")
+def asking(
+    parser: argparse.ArgumentParser, url: str | None = "http://127.0.0.1:8000", what: str = "the service [%(default)s]"
+) -> None:
+    """Add where the service is, without an option `url`, and what key it wants."""
+    parser.add_argument("--url", default=url, metavar="URL", help=what)
     parser.add_argument(
         "--key-file", metavar="FILE", help=f"file with the key of the setting admin_key [the variable {KEY_VARIABLE}]"
+    )
+
+
+def with_redis(parser: argparse.ArgumentParser) -> None:
+    """Add the Redis of the service: its users' records, and what it logs."""
+    parser.add_argument(
+        "--redis",
+        default=os.environ.get("ADRANK_REDIS_URL"),
+        metavar="URL",
+        help="redis://host:port/db [ADRANK_REDIS_URL]",
+    )
+    parser.add_argument(
+        "--prefix",
+        default=os.environ.get("ADRANK_REDIS_PREFIX", "adrank:user:"),
+        help="the service's redis_prefix [%(default)s]",
     )
 
 

@@ -91,7 +91,8 @@ class Guardrails(Frozen):
     error_rate: Share | None = None
     """Of requests that failed."""
     calibration: float | None = Field(default=None, gt=1)
-    """Clicks ÷ sum of pCTR must stay within [1 / this, this]."""
+    """Clicks ÷ sum of pCTR, over that of the control, must stay within [1 / this, this]: where users change, or the
+    best ads of many are shown, the control's own is not 1."""
     ctr_drop: float | None = Field(default=None, gt=0, lt=1)
     """Relative to the control: 0.05 is 5 % fewer clicks an impression."""
     min_impressions: int = Field(default=1000, ge=1)

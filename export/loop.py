@@ -4,7 +4,6 @@ A turn is export/turn.py; here is which turn is next, what it goes on from, and 
 """
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -16,8 +15,9 @@ from pydantic import ValidationError
 from bundle.errors import BundleError
 from bundle.folder import open_bundle
 from control.client import AdminError
-from control.command_line import admin_of, asking
+from control.command_line import admin_of, asking, with_redis
 from export.deviation import PrecisionError
+from export.judgement import Limits, shown
 from export.parity import ParityError
 from export.renewal import Stock
 from export.traffic import TrafficError, Visiting
@@ -28,6 +28,8 @@ from models.compression.recipe import read_recipe
 from models.config import ConfigError
 from models.data.command import terminable
 from models.data.spec import DataError, complaints
+from models.intervals import Interval
+from models.marketplace.simulate import amount
 from models.marketplace.spec import MarketplaceSpec
 from models.numerics import at_least, computing
 from models.options import file_to_write, folder_to_write
@@ -35,6 +37,7 @@ from models.options import seed as seed_option
 from models.training import TrainingError
 
 RECIPE = Path(__file__).parent.parent / "models/configs/recipes/int8.yaml"
+LIMITS = Limits()
 HEADS = (
     "turn",
     "served",
@@ -44,6 +47,7 @@ HEADS = (
     "rows",
     "AUC before",
     "after",
+    "difference",
     "traffic s",
     "train s",
     "export s",
@@ -93,6 +97,7 @@ def run(options: argparse.Namespace) -> int:
         bundles=options.bundles,
         data=options.work / "data",
         recipe=read_recipe(options.recipe),
+        limits=Limits(auc_drop=options.auc_drop, logloss_rise=options.logloss_rise, min_users=options.min_users),
         key=options.sign_key,
         minutes=options.wait or 0.0,
         seed=options.seed,
@@ -116,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json is not None:
         write_json(options.json, figures(results))
     if not results[-1][1]["is_served"]:
-        print(f"adrank loop: {results[-1][1]['bundle']} was refused, {served} is served on", file=sys.stderr)
+        print(f"adrank loop: {name} was refused, {served} is served on", file=sys.stderr)
         return 1
     return 0
 
@@ -139,7 +144,8 @@ def stock_of(options: argparse.Namespace, served: str, number: int) -> Stock:
     folders = {"finerank": options.finerank, "prerank": options.prerank}
     for earlier in range(number - 1, 0, -1):
         folder = options.work / f"turn-{earlier}"
-        if Turn.read(folder / "export.json")["bundle"] == served:
+        made = folder / "export.json"
+        if made.exists() and Turn.read(made)["bundle"] == served:
             folders = {name: folder / name for name in folders}
             break
     if missing := [f"--{name}" for name, folder in folders.items() if folder is None]:
@@ -158,6 +164,7 @@ def visiting_of(options: argparse.Namespace, spec: MarketplaceSpec, number: int)
         k=options.k,
         seed=options.seed * 1000 + number,
         before=before if before.exists() else None,
+        drift=options.drift * number,
         after=options.work / f"turn-{number}" / "histories.npy",
     )
 
@@ -182,16 +189,24 @@ def line(number: int, found: Mapping[str, Any]) -> str:
         f"{true_ctr:.3%}" if true_ctr is not None else "-",
         f"{found['simulate.all.true_ecpm']:,.0f}" if true_ctr is not None else "-",
         f"{found['rows']:,}",
-        f"{found['auc.before']:.4f}",
-        f"{found['auc.after']:.4f}",
+        *compared(found),
         f"{seconds_of(found, 'traffic'):.0f}",
         f"{seconds_of(found, 'prepare', 'train', 'compress'):.0f}",
         f"{seconds_of(found, 'export', 'publish'):.0f}",
         f"{seconds_of(found, 'serve'):.1f}",
-        found["bundle"],
+        found.get("bundle", "-"),
         found["gate"],
     )
     return "  ".join(str(cell).rjust(len(head)) for cell, head in zip(cells, HEADS, strict=True))
+
+
+def compared(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    """AUC of the served fine-ranker, of the new one, and how far they are apart; dashes with too few users."""
+    place = "judge.finerank.auc"
+    if place not in found:
+        return "-", "-", "-"
+    apart = Interval(found[place], found[f"{place}.low"], found[f"{place}.high"])
+    return f"{found[f'{place}.before']:.4f}", f"{found[f'{place}.after']:.4f}", shown(apart)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -204,17 +219,7 @@ def parser() -> argparse.ArgumentParser:
     )
     asking(p)
     p.add_argument("--who", help="for the audit log [adrank loop]")
-    p.add_argument(
-        "--redis",
-        default=os.environ.get("ADRANK_REDIS_URL"),
-        metavar="URL",
-        help="where the service logs: redis://host:port/db [ADRANK_REDIS_URL]",
-    )
-    p.add_argument(
-        "--prefix",
-        default=os.environ.get("ADRANK_REDIS_PREFIX", "adrank:user:"),
-        help="the service's redis_prefix [%(default)s]",
-    )
+    with_redis(p)
     p.add_argument("--bundles", type=Path, required=True, metavar="DIR", help="the service's bundle store, a folder")
     p.add_argument(
         "--work", type=folder_to_write, default=Path("artifacts/loop"), metavar="DIR", help="of the turns [%(default)s]"
@@ -227,8 +232,32 @@ def parser() -> argparse.ArgumentParser:
     traffic.add_argument("--wait", type=float, metavar="MINUTES", help="others ask: how long a turn waits for them")
     p.add_argument("--visits", type=at_least(1), default=5000, metavar="N", help="with --market [%(default)s]")
     p.add_argument("--k", type=at_least(1), default=10, metavar="N", help="ads shown in a visit [%(default)s]")
+    p.add_argument(
+        "--drift", type=amount, default=0.0, metavar="X", help="with --market: how far tastes turn a turn [%(default)g]"
+    )
     p.add_argument("--dataset", type=Path, metavar="YAML", help="that the served bundle was trained on [of --market]")
     p.add_argument("--recipe", type=Path, default=RECIPE, metavar="FILE.yaml", help="of compression [int8 rows]")
+    p.add_argument(
+        "--auc-drop",
+        type=amount,
+        default=LIMITS.auc_drop,
+        metavar="X",
+        help="refuse networks whose AUC may be lower by more than that of what is served [%(default)g]",
+    )
+    p.add_argument(
+        "--logloss-rise",
+        type=amount,
+        default=LIMITS.logloss_rise,
+        metavar="X",
+        help="the same of a log loss that may be higher, in nats [%(default)g]",
+    )
+    p.add_argument(
+        "--min-users",
+        type=at_least(1),
+        default=LIMITS.min_users,
+        metavar="N",
+        help="refuse where fewer users than that both clicked and did not [%(default)s]",
+    )
     p.add_argument("--sign-key", type=Path, metavar="FILE", help="private key of `adrank bundle keygen` [unsigned]")
     p.add_argument("--name", help="of the bundles, NAME-tN [that of the served one]")
     p.add_argument("--seed", type=seed_option, default=1, metavar="N", help="of users and training [%(default)s]")

@@ -78,8 +78,8 @@ def carried(earlier: Checkpoint, data: PreparedData) -> Network:
     return network.eval()
 
 
-def continued(earlier: Checkpoint, data: PreparedData, folder: Path, seed: int, *, progress: bool) -> dict[str, float]:
-    """Train one epoch on `data`, going on from `earlier`; AUC of both on the test split. An interrupted run goes on.
+def continued(earlier: Checkpoint, data: PreparedData, folder: Path, seed: int, *, progress: bool) -> None:
+    """Train one epoch on `data`, going on from `earlier`. An interrupted run goes on.
 
     One epoch with one evaluation, as `adrank bench daily` measures it: nothing is chosen. The light net of a rocket
     goes on without its booster, and its moments start anew: those of last.pt are of both together.
@@ -90,16 +90,13 @@ def continued(earlier: Checkpoint, data: PreparedData, folder: Path, seed: int, 
     training = config.training.model_copy(update={"epochs": 1, "evaluations": 1, "pretraining": None})
     config = config.model_copy(update={"training": training, "rocket": None})
     data = labelled(config, data)
-    before = carried(earlier, data)
-    was = evaluate(network_scorer(before), data, "test")["auc"]
     begin(folder, config, data, seed, identity(config, earlier))
     if earlier.config.rocket is None:
         network = train(config, model, data, folder, seed, progress=progress, earlier=earlier)
     else:
-        network = train(config, model, data, folder, seed, progress=progress, start=before.state_dict())
+        network = train(config, model, data, folder, seed, progress=progress, start=carried(earlier, data).state_dict())
     found = evaluate(network_scorer(network), data, "test")
     write_json(folder / "metrics.json", {f"test.{name}": value for name, value in found.items()})
-    return {"auc.before": was, "auc.after": found["auc"]}
 
 
 def recounted(stock: Stock, data: PreparedData, folder: Path, seed: int) -> None:

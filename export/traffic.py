@@ -57,6 +57,8 @@ class Visiting:
     seed: int
     before: Path | None
     """Histories that an earlier turn left; None: those at the end of the marketplace's log."""
+    drift: float
+    """How far tastes have turned since the marketplace's log."""
     after: Path
     """Where this turn leaves them."""
 
@@ -88,7 +90,7 @@ def require_alive(collector: "subprocess.Popen[bytes]", where: Collecting) -> No
 
 def visit(url: str, visiting: Visiting, *, progress: bool) -> dict[str, float]:
     """Have the simulated users ask the service; what they got (models/marketplace/simulate.py)."""
-    visitors = Visitors(visiting.spec, visiting.seed)
+    visitors = Visitors(visiting.spec, visiting.seed, visiting.drift)
     if visiting.before is not None:
         visitors.histories[...] = np.load(visiting.before)
     together = min(100, visiting.spec.users)

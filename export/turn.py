@@ -27,13 +27,15 @@ from control.changes import Rollback, Serve
 from control.client import Admin, AdminError, RefusedError
 from control.reports import BundleReport
 from control.state import Overrides
+from export.judgement import Limits, judged
 from export.renewal import Stock, calibrated, compressed, continued, exported, prepared, recounted
 from export.traffic import Collecting, Visiting, collecting, visit, wait
-from models.checkpoint import write_json
+from models.checkpoint import open_checkpoint, write_json
 from models.compression.recipe import Recipe
 from models.data.prepared import PreparedData, open_prepared
 
-STEPS = ("traffic", "prepare", "train", "compress", "export", "publish", "serve")
+STEPS = ("traffic", "prepare", "train", "compress", "judge", "export", "publish", "serve")
+"""Of a turn whose networks are refused by `judge` the last one follows at once, and nothing is made or published."""
 Found = dict[str, Any]
 
 
@@ -50,6 +52,8 @@ class Plan:
     data: Path
     """Where prepared data are kept."""
     recipe: Recipe
+    limits: Limits
+    """How much worse than what is served networks may be."""
     key: Path | None
     """Signs bundles; None: they are not signed."""
     minutes: float
@@ -72,7 +76,8 @@ class Turn:
         """All steps together, once the last one is over."""
         if not self.path("serve.json").exists():
             return None
-        return {key: value for step in STEPS for key, value in self.read(self.path(f"{step}.json")).items()}
+        taken = [path for step in STEPS if (path := self.path(f"{step}.json")).exists()]
+        return {key: value for path in taken for key, value in self.read(path).items()}
 
     @staticmethod
     def read(path: Path) -> Found:
@@ -104,9 +109,13 @@ class Turn:
         data = open_prepared(Path(found["data"]))
         self.step("train", lambda: self._train(stock, data))
         self.step("compress", lambda: self._compress(data))
-        self.step("export", lambda: self._export(stock, data, name))
-        self.step("publish", lambda: self._publish(name))
-        self.step("serve", lambda: serve(admin, name, self.plan.timeout_s))
+        refused = self.step("judge", lambda: self._judge(stock, data))["refused"]
+        if refused:
+            self.step("serve", lambda: {"is_served": False, "gate": f"not asked: {refused}"})
+        else:
+            self.step("export", lambda: self._export(stock, data, name))
+            self.step("publish", lambda: self._publish(name))
+            self.step("serve", lambda: serve(admin, name, self.plan.timeout_s))
         result = self.result
         assert result is not None, "the last step is over"
         return result
@@ -131,7 +140,8 @@ class Turn:
         plan = self.plan
         recounted(stock, data, self.path("qscore"), plan.seed)
         continued(stock.prerank, data, self.path("prerank"), plan.seed, progress=plan.progress)
-        return dict(continued(stock.finerank, data, self.path("finerank"), plan.seed, progress=plan.progress))
+        continued(stock.finerank, data, self.path("finerank"), plan.seed, progress=plan.progress)
+        return {}
 
     def _compress(self, data: PreparedData) -> Found:
         plan = self.plan
@@ -141,6 +151,15 @@ class Turn:
         calibrated(self.path("compressed"), data)
         calibrated(self.path("prerank"), data)
         return {"bytes": share}
+
+    def _judge(self, stock: Stock, data: PreparedData) -> Found:
+        made = {name: open_checkpoint(self.path(of)) for name, of in (("finerank", "compressed"), ("prerank",) * 2)}
+        found: Found = {"refused": ""}
+        for name, each in judged(stock, made, data, self.plan.limits).items():
+            found |= each.figures(name)
+            if each.why:
+                found["refused"] += f"{'; ' * bool(found['refused'])}{name} {each.word}: {each.why}"
+        return found
 
     def _export(self, stock: Stock, data: PreparedData, name: str) -> Found:
         made_of = [self.path(each) for each in ("compressed", "prerank", "qscore")]
@@ -203,8 +222,8 @@ def control_of(admin: Admin) -> Overrides:
 
 
 def seconds_of(found: Mapping[str, Any], *steps: str) -> float:
-    """Of these steps together."""
-    return sum(float(found[f"{step}.seconds"]) for step in steps)
+    """Of these steps together, as far as they were taken."""
+    return sum(float(found.get(f"{step}.seconds", 0.0)) for step in steps)
 
 
 def _shown(value: float | str | None) -> str:

@@ -14,7 +14,7 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from control.command_line import KEY_VARIABLE, admin_of
+from control.command_line import admin_of, asking, with_redis
 from outcomes.collector import Collector, Timing
 from outcomes.description import read_description
 from outcomes.errors import OutcomesError
@@ -125,17 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "and impressions, and with --dataset a log that `adrank train` reads. Runs until it is stopped; a crash loses "
         "nothing and writes nothing twice.",
     )
-    parser.add_argument(
-        "--redis",
-        default=os.environ.get("ADRANK_REDIS_URL"),
-        metavar="URL",
-        help="redis://host:port/db [ADRANK_REDIS_URL]",
-    )
-    parser.add_argument(
-        "--prefix",
-        default=os.environ.get("ADRANK_REDIS_PREFIX", "adrank:user:"),
-        help="the service's redis_prefix [%(default)s]",
-    )
+    with_redis(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(
         "--dataset",
@@ -156,14 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--flush-seconds", type=float, default=5, metavar="S", help="how old what is in memory gets [%(default)s]"
     )
-    parser.add_argument(
-        "--url",
-        metavar="URL",
-        help="the service: its arms that cross a guardrail are stopped [none are]",
-    )
-    parser.add_argument(
-        "--key-file", metavar="FILE", help=f"file with the key of its setting admin_key [the variable {KEY_VARIABLE}]"
-    )
+    asking(parser, None, "the service: its arms that cross a guardrail are stopped [none are]")
     parser.add_argument("--who", default="guardrails", help="for the audit log [%(default)s]")
     parser.add_argument(
         "--look-seconds", type=float, default=60, metavar="S", help="between two looks at the guardrails [%(default)s]"

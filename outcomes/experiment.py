@@ -4,7 +4,10 @@ import argparse
 import json
 import secrets
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+
+import polars as pl
 
 from control.changes import Promote, Ramp, Start, Stop, new_experiment
 from control.client import AdminError
@@ -17,6 +20,7 @@ from outcomes.tables import read_table
 from outcomes.verdict import judge
 from outcomes.watch import read_reading, tables_of
 
+MOST_DAYS = 10_000
 LEAST_DRAWS, MOST_DRAWS = 100, 100_000
 """Quantiles of 2.5 % need some hundred draws."""
 
@@ -81,13 +85,15 @@ def status(arguments: argparse.Namespace) -> int:
 def shadow(arguments: argparse.Namespace) -> int:
     """Print what the shadow was worth beside the live bundle, by the collector's tables. Asks no service."""
     _has_tables(arguments.outcomes)
-    rows = read_table(arguments.outcomes, "shadow")
+    since = arguments.since if arguments.days is None else round((time.time() - arguments.days * 86_400) * 1000)
+    rows = read_table(arguments.outcomes, "shadow", max(0, since)).filter(pl.col("time_ms") >= since)
     verdicts = beside.judge(rows, arguments.replicates)
     if arguments.json:
         print(json.dumps({"shadows": [each.model_dump(mode="json") for each in verdicts]}, indent=2))
         return 0
     if not verdicts:
-        print("no impression was scored by a shadow: is there one, and is the service's log_entries above 0?")
+        what = "no impression" if since <= 0 else f"no impression from {_minute(since)} UTC on"
+        print(f"{what} was scored by a shadow: is there one, and is the service's log_entries above 0?")
         return 0
     print("\n\n".join("\n".join(beside.described(each)) for each in verdicts))
     return 0
@@ -100,6 +106,10 @@ def verdict_of(arguments: argparse.Namespace, experiment: Experiment) -> Verdict
     _has_tables(arguments.outcomes)
     reading = read_reading(arguments.reading)
     return judge(experiment, *tables_of(arguments.outcomes, reading, experiment), reading, time.time())
+
+
+def _minute(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(at_ms / 1000))
 
 
 def _has_tables(folder: Path) -> None:
@@ -130,6 +140,28 @@ def step(text: str) -> tuple[float, float]:
         return float(share), float(hours or 0)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is neither SHARE nor SHARE@HOURS, like 0.1 or 0.5@24") from error
+
+
+def moment(text: str) -> int:
+    """Unix milliseconds, or a date or date and time, of UTC where it does not say."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither Unix milliseconds nor a date like 2026-04-30") from None
+    return round((found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def days(text: str) -> float:
+    """A number of days."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days above 0 and below {MOST_DAYS:,}")
+    return number
 
 
 def draws(text: str) -> int:
@@ -187,6 +219,16 @@ def _parser() -> argparse.ArgumentParser:
         "shadow", help="AUC and GAUC of the shadow beside the live bundle, on the same impressions"
     )
     one.add_argument("--outcomes", type=Path, required=True, metavar="DIR", help="folder of `adrank outcomes`")
+    window = one.add_mutually_exclusive_group()
+    window.add_argument(
+        "--since",
+        type=moment,
+        default=0,
+        metavar="TIME",
+        help="of impressions from then on: Unix milliseconds, or a date such as 2026-04-30 (UTC) or "
+        "2026-04-30T00:00+08:00 [all]",
+    )
+    window.add_argument("--days", type=days, metavar="N", help="of the last N days [all]")
     one.add_argument(
         "--replicates", type=draws, default=1000, metavar="N", help="draws of users for the intervals [%(default)s]"
     )

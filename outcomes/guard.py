@@ -63,13 +63,14 @@ def _reasons(arm: ArmVerdict, control: ArmVerdict, guard: Guardrails) -> Iterato
                 f"(control {_share(control.error_rate.value)}), limit {guard.error_rate:.3%}"
             )
     if arm.impressions >= enough:
-        if (limit := guard.calibration) is not None:
-            found = arm.calibration
+        if (limit := guard.calibration) is not None and control.impressions >= enough:
+            found = arm.calibration_ratio
             if _above(found, limit) or _below(found, 1.0 / limit):
                 yield (
-                    f"calibration, clicks ÷ sum of pCTR, is {_number(found.value)} {_bounds(found)} on "
-                    f"{arm.impressions:,} impressions (control {_number(control.calibration.value)}), limit "
-                    f"{1.0 / limit:.3g} to {limit:.3g}"
+                    f"calibration, clicks ÷ sum of pCTR, is {_number(found.value)} {_bounds(found)} times "
+                    f"the control's ({_number(arm.calibration.value)} on {arm.impressions:,} impressions, control "
+                    f"{_number(control.calibration.value)} on {control.impressions:,}), limit {1.0 / limit:.3g} to "
+                    f"{limit:.3g}"
                 )
         if (limit := guard.ctr_drop) is not None and control.impressions >= enough and _below(arm.ctr_lift, -limit):
             yield (

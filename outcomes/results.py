@@ -92,6 +92,8 @@ class ArmVerdict(Result):
     """None for the control, and before `min_users` and `min_clickers`."""
     ctr_lift: Interval = Interval()
     """CTR ÷ that of the control − 1, bounds at `guard_alpha`."""
+    calibration_ratio: Interval = Interval()
+    """Calibration ÷ that of the control, bounds at `guard_alpha`."""
     decision: Decision | None = None
     """None for the control."""
     note: str = ""

@@ -5,11 +5,11 @@ import polars as pl
 
 from control.state import CONTROL, Experiment
 from outcomes.arm_users import Column, Dealt, Served, dealt
-from outcomes.comparison import Comparison
+from outcomes.comparison import Comparison, calibration
 from outcomes.results import ArmVerdict, Decision, Difference, Interval, Reading, Verdict
 from outcomes.statistics.mismatch import log_e_value
 from outcomes.statistics.moments import Moments
-from outcomes.statistics.ratios import Rate, rates, within
+from outcomes.statistics.ratios import within
 from outcomes.statistics.sequences import share, width
 
 
@@ -37,6 +37,7 @@ def judge(
                     "stopped": arm.stopped or experiment.stopped,
                     "differences": differences,
                     "ctr_lift": compared.guarded_lift(arm.name),
+                    "calibration_ratio": compared.guarded_calibration(arm.name),
                     "decision": "mismatch: do not read" if mismatch else _decision(decided),
                     "note": note,
                 }
@@ -70,7 +71,7 @@ def _arm(name: str, experiment: Experiment, users: Dealt, moments: dict[str, Mom
         revenue=total[Column.REVENUE],
         ctr=total[Column.CLICKS] / seen if seen else None,
         ecpm=total[Column.REVENUE] / seen if seen else None,
-        calibration=Interval.of(within(_calibration(own), wide)),
+        calibration=Interval.of(within(calibration(own), wide)),
         requests=served.requests,
         failed=served.failed,
         degraded=served.degraded,
@@ -79,14 +80,6 @@ def _arm(name: str, experiment: Experiment, users: Dealt, moments: dict[str, Mom
         error_rate=_share(served.failed, served.requests, guard.error_rate, reading),
         slow=_share(served.slow, served.requests, 0.01, reading) if guard.p99_ms is not None else Interval(),
     )
-
-
-def _calibration(arm: Moments) -> Rate:
-    """Clicks ÷ promised clicks. They vary at least as a Poisson count of one more does: no click is no certainty."""
-    (kept,) = rates([arm], Column.KEPT, Column.PROMISED)
-    promised = arm.total[Column.PROMISED]
-    least = (arm.total[Column.KEPT] + 1.0) / promised**2 if promised > 0 else np.asarray(np.nan)
-    return Rate(kept.value, np.maximum(kept.variance, least))
 
 
 def _share(count: int, of: int, near: float | None, reading: Reading) -> Interval:

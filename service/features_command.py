@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from bundle.errors import BundleError, RecordError
 from bundle.folder import open_bundle
 from bundle.record import Event, UserRecord, pack, unpack
+from control.command_line import with_redis
 from service.errors import ServiceError, SettingsError
 from service.redis_store import RedisStore
 from service.settings import Settings
@@ -56,15 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     show = actions.add_parser("show", help="print one user's record")
     show.add_argument("user_id")
     for action in (load, show):
-        action.add_argument(
-            "--redis",
-            default=os.environ.get("ADRANK_REDIS_URL"),
-            metavar="URL",
-            help="redis://host:port/db [ADRANK_REDIS_URL]",
-        )
-        action.add_argument(
-            "--prefix", default=Settings.model_fields["redis_prefix"].default, help="start of keys [%(default)s]"
-        )
+        with_redis(action)
     return parser
 
 

@@ -182,7 +182,8 @@ def main(argv: list[str]) -> int:
     asked = Asked(arguments.against.rstrip("/"), arguments.k, arguments.together, arguments.concurrency, arguments.rate)
     together = min(asked.together, spec.users)
     simulation = Simulation(
-        Visitors(spec, arguments.seed), Asked(asked.url, asked.k, together, asked.concurrency, asked.rate)
+        Visitors(spec, arguments.seed, arguments.drift),
+        Asked(asked.url, asked.k, together, asked.concurrency, asked.rate),
     )
     try:
         with tqdm(total=arguments.requests, unit=" visits", desc="asking") as bar:
@@ -217,8 +218,26 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--concurrency", type=int, metavar="N", default=8, help="requests in flight [%(default)s]")
     p.add_argument("--rate", type=float, metavar="R", help="requests a second [as fast as the service answers]")
     p.add_argument("--seed", type=int, metavar="N", default=0, help="of who comes and who clicks [%(default)s]")
+    p.add_argument(
+        "--drift",
+        type=amount,
+        metavar="X",
+        default=0.0,
+        help="how far tastes turned since the log, 1 is all [%(default)g]",
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return p
+
+
+def amount(text: str) -> float:
+    """What argparse reads a finite number >= 0 with."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number from 0 on")
+    return number
 
 
 def _events(user: object, answer: dict[str, Any], seen: Seen, row: int) -> list[dict[str, object]]:

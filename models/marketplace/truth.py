@@ -12,6 +12,13 @@ scene and the position. With recency weights r = 2 ** (-age / half_life), age 0 
 
 where B, C, A, G, S, SC and city are tables of centred normal numbers with the spreads that `Effects` names. No model
 can rank the simulated clicks better than this probability does: its AUC is the best possible one.
+
+Tastes drift by turning each of these tables towards another one of the same spread,
+
+    T(drift) = cos(drift · π / 2) · T + sin(drift · π / 2) · T'
+
+so that how much tables move clicks stays the same: 0 is the log's world, at 1 nothing is left of its tables. What
+behaviours, quality and prices do stays.
 """
 
 import numpy as np
@@ -27,12 +34,16 @@ CELLS = 1 << 22
 class Truth:
     """The true click probabilities of one simulated world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, drift: float = 0.0) -> None:
+        """`drift`: how far tastes have turned since the log, in quarter turns."""
         spec, effects = world.spec, world.spec.effects
-        random = np.random.default_rng([spec.seed, 4])
+        random, later = (np.random.default_rng([spec.seed, stream]) for stream in (4, 9))
+        angle = drift * np.pi / 2
 
         def table(spread: float, *shape: int) -> Float32:
             drawn = random.standard_normal(shape)
+            if drift:
+                drawn = np.cos(angle) * drawn + np.sin(angle) * later.standard_normal(shape)
             return np.asarray(spread * (drawn - drawn.mean()), dtype=np.float32)
 
         self.world = world

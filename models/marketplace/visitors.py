@@ -41,13 +41,16 @@ class Seen:
 class Visitors:
     """Users of one simulated marketplace whose histories go on from where its log ended."""
 
-    def __init__(self, spec: MarketplaceSpec, seed: int) -> None:
-        """Rebuilds the world and its log: about a second for 100,000 requests. `seed`: of what comes after the log."""
+    def __init__(self, spec: MarketplaceSpec, seed: int, drift: float = 0.0) -> None:
+        """Rebuilds the world and its log: about a second for 100,000 requests. `seed`: of what comes after the log;
+        `drift`: how far tastes have turned since (models/marketplace/truth.py)."""
         self.world: World = build_world(spec)
         self.truth = Truth(self.world)
         self.histories = self.world.first_histories()
         for _ in simulate(self.truth, self.histories):
             pass
+        if drift:
+            self.truth = Truth(self.world, drift)
         self._random = np.random.default_rng([spec.seed, 8, seed])
 
     def come(self, count: int) -> Visits:

@@ -22,8 +22,8 @@ EXPERIMENT = Experiment.model_validate(
         "name": "try",
         "salt": "s",
         "arms": [
-            {"name": "humble", "weight": 0.5, "overrides": {"calibration": {"offset": -6.0}}},
-            {"name": "same", "weight": 0.25},
+            {"name": "humble", "weight": 0.4, "overrides": {"calibration": {"offset": -6.0}}},
+            {"name": "same", "weight": 0.3},
         ],
         "guardrails": {"calibration": 3.0, "min_impressions": 100},
     }
@@ -55,12 +55,16 @@ def test_a_bad_arm_is_stopped_and_the_commands_say_why(redis_server: RedisServer
     bundle, out, url_of = make_world(tmp_path / "bundles"), tmp_path / "out", redis_server.url
     key_file = tmp_path / "key"
     key_file.write_text(f"{KEY}\n")
+    reading = tmp_path / "reading.json"
+    reading.write_text('{"min_users": 30}')
     options = ("--redis-url", url_of, "--log-entries", "10000")
     with serving(bundle, *options, ADRANK_ADMIN_KEY=KEY) as url, Admin(url, KEY, "anna") as admin:
         admin.wait(admin.change(Start(experiment=EXPERIMENT, who="anna", why="to see")), 20)
         collect = ("outcomes", "--redis", url_of, "--out", str(out), "--flush-seconds", "0.2", "--log-level", "error")
-        with running(*collect, "--url", url, "--key-file", str(key_file), "--look-seconds", "0.2"):
-            visit(url, example_request(open_bundle(bundle), 5), users=200)
+        visit(url, example_request(open_bundle(bundle), 5), users=200)  # all of them before any arm is stopped
+        with running(
+            *collect, "--url", url, "--key-file", str(key_file), "--look-seconds", "0.2", "--reading", str(reading)
+        ):
 
             def stopped() -> list[str]:
                 state = admin.state().agreed

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -14,37 +16,53 @@ import pytest
 from bundle.folder import open_bundle
 from bundle.manifest import read_manifest
 from bundle.signature import make_key, sign
+from bundle.store import publish
 from control.client import Admin
+from export import loop
 from export.assemble import Trained
-from tests.end_to_end.running import ROOT, adrank, serving, until
+from models.checkpoint import write_json
+from tests.end_to_end.running import ROOT, serving, until
+from tests.export.test_judgement import spoil
 from tests.market import Market
 from tests.service.conftest import RedisServer
 
 OPEN = ("--gate-overlap", "0", "--gate-psi", "99", "--gate-score-shift", "99", "--gate-latency-ratio", "99")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+LOOP = (sys.executable, str(ROOT / "adrank.py"), "loop")
+VISITS = 200
+ENOUGH = ("--auc-drop", "1", "--logloss-rise", "9", "--min-users", "1")
+"""Some hundred impressions do not tell how good a network is."""
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = RedisServer(folder)
-    yield server
-    server.stop()
+@dataclass(frozen=True)
+class World:
+    """A service of the tiny bundle that takes signed bundles only."""
+
+    url: str
+    redis: str
+    store: Path
+    key: Path
+
+    def options(self, work: Path, market: Market, trained: Trained) -> list[str]:
+        """Of `adrank loop`; without a key to sign with."""
+        asked = ["--url", self.url, "--redis", self.redis, "--bundles", str(self.store), "--work", str(work), "--quiet"]
+        asked += ["--finerank", str(trained.finerank.folder), "--prerank", str(trained.prerank.folder)]
+        return [*asked, "--market", str(market.raw), "--visits", str(VISITS), "--k", "6", "--threads", "1", *ENOUGH]
 
 
-@pytest.fixture
-def store(exported: Path, tmp_path: Path) -> Path:
-    """A bundle store of the test's own."""
-    place = tmp_path / "store"
-    assert adrank("bundle", "publish", str(exported), str(place)).returncode == 0
-    return place
-
-
-def options(url: str, redis: str, store: Path, work: Path, market: Market, trained: Trained, visits: int) -> list[str]:
-    asked = ["loop", "--url", url, "--redis", redis, "--bundles", str(store), "--work", str(work), "--quiet"]
-    asked += ["--finerank", str(trained.finerank.folder), "--prerank", str(trained.prerank.folder), "--threads", "1"]
-    return [*asked, "--market", str(market.raw), "--visits", str(visits), "--k", "6"]
+@pytest.fixture(scope="module")
+def world(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Of all tests here: those that leave the tiny bundle served come first."""
+    folder = tmp_path_factory.mktemp("loop")
+    store, key = folder / "store", folder / "key"
+    public = make_key(key)
+    publish(exported, str(store))
+    sign(store / "tiny", key)
+    redis = RedisServer(folder)
+    service = ("--redis-url", redis.url, "--log-entries", "100000", "--bundle-keys", public, *OPEN)
+    with serving(store / "tiny", *service) as url:
+        yield World(url, redis.url, store, key)
+    redis.stop()
 
 
 def ask(url: str) -> str:
@@ -54,43 +72,107 @@ def ask(url: str) -> str:
     return str(answer["bundle_id"])
 
 
+def prepared(turn: Path, data: Path) -> None:
+    """A turn that was cut off when its data were prepared."""
+    turn.mkdir(parents=True)
+    write_json(turn / "traffic.json", {"served": "tiny"})
+    write_json(turn / "prepare.json", {"data": str(data), "rows": 6_000})
+
+
+def test_checkpoints_of_another_bundle_are_refused(
+    world: World, market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = world.options(tmp_path / "work", market, trained)
+    place = asked.index("--finerank")
+    assert loop.main([*asked[:place], *asked[place + 4 :]]) == 2
+    assert "tiny is served, which no turn in" in capsys.readouterr().err
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in trained.finerank.folder.iterdir():
+        if path.is_file():
+            (other / path.name).write_bytes(path.read_bytes())
+    head = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(head | {"data": "f" * 64}))
+    asked[place + 1] = str(other)
+    assert loop.main(asked) == 2
+    assert "was trained on data ffffffffffff, the bundle tiny is made from" in capsys.readouterr().err
+
+
+def test_a_turn_whose_labels_were_shuffled_is_no_bundle(
+    world: World, market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(market.data.folder, tmp_path / "data")
+    spoil(tmp_path / "data")
+    prepared(work / "turn-1", tmp_path / "data")
+    asked = [*world.options(work, market, trained), "--auc-drop", "0", "--logloss-rise", "0"]
+    with Admin(world.url, None, "test") as admin:
+        before = admin.audit()
+        assert loop.main(asked) == 1
+        assert admin.audit() == before
+    said = capsys.readouterr()
+    assert "adrank loop: tiny-t1 was refused, tiny is served on" in said.err
+    assert " - not asked: finerank " in " ".join(said.out.split())
+    assert [path.name for path in world.store.iterdir()] == ["tiny"]
+    assert ask(world.url) == "tiny"
+    figures = json.loads((work / "turn-1/judge.json").read_text())
+    assert figures["judge.finerank.impressions"] == market.data.prepared.splits["test"].impressions
+    assert loop.next_turn(work) == 2
+
+
+def test_a_turn_that_the_gate_refuses_leaves_what_is_served(
+    world: World, market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is not signed."""
+    prepared(tmp_path / "work/turn-1", market.data.folder)
+    asked = [*world.options(tmp_path / "work", market, trained), "--name", "unsigned"]
+    with Admin(world.url, None, "test") as admin:
+        assert loop.main(asked) == 1
+        said = capsys.readouterr()
+        assert "adrank loop: unsigned-t1 was refused, tiny is served on" in said.err
+        assert "refused: signature " in said.out
+        assert ask(world.url) == "tiny"
+        state = admin.state()
+        assert state.wanted is not None
+        assert state.wanted.control.bundle == "tiny"
+        assert [each.action for each in admin.audit()][:2] == ["rollback", "serve"]
+
+
 @pytest.mark.slow
 def test_turns_are_served_and_an_interrupted_one_is_taken_up(
-    store: Path, market: Market, trained: Trained, redis_server: RedisServer, tmp_path: Path
+    world: World, market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    work, figures, key = tmp_path / "work", tmp_path / "figures.json", tmp_path / "key"
-    public = make_key(key)
-    sign(store / "tiny", key)
-    redis = ("--redis-url", redis_server.url, "--log-entries", "100000", "--bundle-keys", public)
-    with serving(store / "tiny", *OPEN, *redis) as url, Admin(url, None, "test") as admin:
-        asked = options(url, redis_server.url, store, work, market, trained, 500)
-        asked += ["--sign-key", str(key), "--json", str(figures)]
+    store, work, figures = world.store, tmp_path / "work", tmp_path / "figures.json"
+    asked = [*world.options(work, market, trained), "--sign-key", str(world.key), "--json", str(figures)]
+    with Admin(world.url, None, "test") as admin:
+        earlier = admin.state().agreed
+        assert earlier is not None
+        held = {path.name for path in store.iterdir()}
         for reached in (
             "turn-1/outcomes/raw/served",
             "turn-1/prepare.json",
         ):  # in the middle of traffic and of training
-            cut = subprocess.Popen([sys.executable, str(ROOT / "adrank.py"), *asked], env=os.environ | ONE_THREAD)
+            cut = subprocess.Popen([*LOOP, *asked], env=os.environ | ONE_THREAD)
             until((work / reached).exists)
             cut.send_signal(signal.SIGKILL)
             cut.wait(20)
-        assert ask(url) == "tiny"
-        assert [path.name for path in store.iterdir()] == ["tiny"]
+        assert ask(world.url) == "tiny"
+        assert {path.name for path in store.iterdir()} == held
         traffic = (work / "turn-1/traffic.json").read_bytes()
 
-        said = adrank(*asked, "--turns", "2")
-        assert said.returncode == 0, said.stderr
+        assert loop.main([*asked, "--turns", "2"]) == 0
         assert (work / "turn-1/traffic.json").read_bytes() == traffic
-        assert ask(url) == "tiny-t2"
-        state = admin.state()
-        assert state.agreed is not None
-        assert state.agreed.version == 3
-        assert [each.action for each in admin.audit()] == ["serve", "serve", "first"]
+        assert ask(world.url) == "tiny-t2"
+        state = admin.state().agreed
+        assert state is not None
+        assert state.version == earlier.version + 2
+        assert [each.action for each in admin.audit()][:2] == ["serve", "serve"]
 
     found = json.loads(figures.read_text())
     for turn, served in ((1, "tiny"), (2, "tiny-t1")):
         own = {name.removeprefix(f"loop.turn{turn}."): value for name, value in found.items()}
         assert (own["served"], own["bundle"], own["is_served"]) == (served, f"tiny-t{turn}", True)
-        assert own["simulate.all.requests"] == 500
+        assert own["simulate.all.requests"] == VISITS
         if turn == 2:  # of the first one visits were cut off, which were logged all the same
             assert own["rows"] == own["simulate.all.impressions"]
         assert 0 < own["simulate.all.true_ctr"] < 1
@@ -103,43 +185,4 @@ def test_turns_are_served_and_an_interrupted_one_is_taken_up(
     assert before.features.ad.fields[0].size <= after.features.ad.fields[0].size
     old, new = (open_bundle(store / name).ads for name in ("tiny-t1", "tiny-t2"))
     assert not (old.qscores == new.qscores).all()
-    assert said.stdout.splitlines()[0].split()[0] == "turn"
-
-
-@pytest.mark.slow
-def test_a_turn_that_is_refused_leaves_what_is_served(
-    store: Path, market: Market, trained: Trained, redis_server: RedisServer, tmp_path: Path
-) -> None:
-    redis = ("--redis-url", redis_server.url, "--log-entries", "100000", "--gate-psi", "0")
-    with serving(store / "tiny", *redis) as url, Admin(url, None, "test") as admin:
-        said = adrank(*options(url, redis_server.url, store, tmp_path / "work", market, trained, 300))
-        assert said.returncode == 1, said.stderr
-        assert "adrank loop: tiny-t1 was refused, tiny is served on" in said.stderr
-        assert "refused: psi " in said.stdout
-        assert ask(url) == "tiny"
-        state = admin.state()
-        assert state.wanted is not None
-        assert state.wanted.control.bundle == "tiny"
-        assert [each.action for each in admin.audit()] == ["rollback", "serve", "first"]
-
-
-def test_checkpoints_of_another_bundle_are_refused(
-    store: Path, market: Market, trained: Trained, redis_server: RedisServer, tmp_path: Path
-) -> None:
-    with serving(store / "tiny", "--redis-url", redis_server.url, "--log-entries", "1000") as url:
-        asked = options(url, redis_server.url, store, tmp_path / "work", market, trained, 10)
-        place = asked.index("--finerank")
-        bare = adrank(*asked[:place], *asked[place + 4 :])
-        assert bare.returncode == 2
-        assert "tiny is served, which no turn in" in bare.stderr
-        other = tmp_path / "other"
-        other.mkdir()
-        for path in trained.finerank.folder.iterdir():
-            if path.is_file():
-                (other / path.name).write_bytes(path.read_bytes())
-        head = json.loads((other / "config.json").read_text())
-        (other / "config.json").write_text(json.dumps(head | {"data": "f" * 64}))
-        asked[place + 1] = str(other)
-        wrong = adrank(*asked)
-        assert wrong.returncode == 2
-        assert "was trained on data ffffffffffff, the bundle tiny is made from" in wrong.stderr
+    assert capsys.readouterr().out.splitlines()[0].split()[0] == "turn"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from control.reports import BundleReport, Check
+from export.judgement import Limits
 from export.loop import line, next_turn
 from export.turn import STEPS, Found, Plan, Turn, verdict
 from models.compression.recipe import Recipe
@@ -18,6 +19,7 @@ PLAN = Plan(
     bundles=Path("bundles"),
     data=Path("data"),
     recipe=Recipe.model_validate({"name": "int8", "steps": [{"step": "values", "tables": "int8"}]}),
+    limits=Limits(),
     key=None,
     minutes=1.0,
     seed=1,
@@ -78,8 +80,10 @@ def test_a_refusal_names_check_value_and_limit() -> None:
 
 def test_a_turn_is_one_line() -> None:
     found = {f"{step}.seconds": 2.0 for step in STEPS} | {"served": "demo", "bundle": "demo-t1", "gate": "passed"}
-    found |= {"rows": 40_000, "auc.before": 0.71234, "auc.after": 0.72}
-    shown = ["1", "demo", "-", "-", "-", "40,000", "0.7123", "0.7200", "2", "6", "4", "2.0", "demo-t1", "passed"]
+    auc = {"": 0.00766, ".low": -0.002, ".high": 0.02, ".before": 0.71234, ".after": 0.72}
+    found |= {"rows": 40_000} | {f"judge.finerank.auc{name}": value for name, value in auc.items()}
+    apart = ["0.7123", "0.7200", "+0.0077", "[-0.0020,", "+0.0200]"]
+    shown = ["1", "demo", "-", "-", "-", "40,000", *apart, "2", "6", "4", "2.0", "demo-t1", "passed"]
     assert line(1, found).split() == shown
     simulated = found | {
         "simulate.all.true_ctr": 0.12345,
@@ -87,3 +91,9 @@ def test_a_turn_is_one_line() -> None:
         "simulate.all.true_ecpm": 1488.1,
     }
     assert line(1, simulated).split()[2:5] == ["4,000", "12.345%", "1,488"]
+
+
+def test_a_turn_whose_networks_were_refused_has_dashes() -> None:
+    found = {f"{step}.seconds": 2.0 for step in STEPS if step not in ("export", "publish")} | {"served": "demo"}
+    refused = line(2, found | {"rows": 60, "gate": "not asked: finerank not told"})
+    assert refused.split()[6:] == ["-", "-", "-", "2", "6", "0", "2.0", "-", "not", "asked:", "finerank", "not", "told"]

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadtest.command import main
-from loadtest.served import serve
+from loadtest.served import Served, serve
 from tests.loadtest.conftest import PATIENT
 from tests.service.world import Recipe, make_world
 
@@ -28,6 +29,12 @@ def two_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return first
 
 
+@pytest.fixture(scope="module")
+def service(two_bundles: Path) -> Iterator[Served]:
+    with serve(two_bundles, UNHURRIED) as served:
+        yield served
+
+
 def run(tmp_path: Path, degraded: float, *arguments: str) -> tuple[int, dict[str, Any]]:
     (tmp_path / "slo.yaml").write_text(PROMISE.format(degraded=degraded))
     found = tmp_path / "found.json"
@@ -35,27 +42,25 @@ def run(tmp_path: Path, degraded: float, *arguments: str) -> tuple[int, dict[str
     return code, json.loads(found.read_text()) if found.exists() else {}
 
 
-def test_bundles_are_exchanged_under_load_and_nothing_is_lost(two_bundles: Path, tmp_path: Path) -> None:
-    with serve(two_bundles, UNHURRIED) as service:
-        code, found = run(tmp_path, 1, "--url", service.url, "--scenario", "swap", "--other", "next", "--seconds", "8")
-        (stretch,) = found["stretches"]
-        changed = [done for done in stretch["actions"] if done["error"] is None]
-        assert changed
-        assert [done["name"] for done in stretch["actions"]] == ["bundle next", "bundle world"] * 2
-        assert set(stretch["bundles_ms"]) == {"world", "next"}
-        assert stretch["statuses"] == {"200": stretch["requests"]}
-        assert code == (0 if len(changed) == 4 else 1), "a change for which there was no time is a fail"
-        code, found = run(tmp_path, 1, "--url", service.url, "--scenario", "ab", "--other", "next", "--seconds", "4")
-        counts = {name: each["count"] for name, each in found["stretches"][0]["bundles_ms"].items()}
-        assert set(counts) == {"world", "next"}
-        assert min(counts.values()) > 0.2 * sum(counts.values())
-        assert code == 0
+def test_bundles_are_exchanged_under_load_and_nothing_is_lost(service: Served, tmp_path: Path) -> None:
+    code, found = run(tmp_path, 1, "--url", service.url, "--scenario", "swap", "--other", "next", "--seconds", "8")
+    (stretch,) = found["stretches"]
+    changed = [done for done in stretch["actions"] if done["error"] is None]
+    assert changed
+    assert [done["name"] for done in stretch["actions"]] == ["bundle next", "bundle world"] * 2
+    assert set(stretch["bundles_ms"]) == {"world", "next"}
+    assert stretch["statuses"] == {"200": stretch["requests"]}
+    assert code == (0 if len(changed) == 4 else 1), "a change for which there was no time is a fail"
+    code, found = run(tmp_path, 1, "--url", service.url, "--scenario", "ab", "--other", "next", "--seconds", "4")
+    counts = {name: each["count"] for name, each in found["stretches"][0]["bundles_ms"].items()}
+    assert set(counts) == {"world", "next"}
+    assert min(counts.values()) > 0.2 * sum(counts.values())
+    assert code == 0
 
 
-def test_a_bundle_that_is_not_there_fails(two_bundles: Path, tmp_path: Path) -> None:
-    with serve(two_bundles, UNHURRIED) as service:
-        asked = ["--url", service.url, "--scenario", "swap", "--other", "nowhere", "--seconds", "4"]
-        code, found = run(tmp_path, 1, *asked)
+def test_a_bundle_that_is_not_there_fails(service: Served, tmp_path: Path) -> None:
+    asked = ["--url", service.url, "--scenario", "swap", "--other", "nowhere", "--seconds", "2"]
+    code, found = run(tmp_path, 1, *asked)
     assert code == 1
     assert "nowhere" in found["stretches"][0]["actions"][0]["error"]
     assert found["stretches"][0]["error_rate"] == 0

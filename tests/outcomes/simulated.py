@@ -65,14 +65,15 @@ def crowd(
     users: Mapping[str, int],
     ctr: Mapping[str, float],
     *,
-    pctr: float = 0.1,
+    pctr: float | Mapping[str, float] = 0.1,
     bid: Mapping[str, float] | None = None,
     slow: Mapping[str, float] | None = None,
     failed: Mapping[str, float] | None = None,
     past: bool = False,
     seed: int = 1,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Tables of so many users by arm: two requests of three impressions each, users' own click rates around `ctr`.
+    """Tables of so many users by arm: two requests of three impressions each, users' own click rates around `ctr`, and
+    the same `pctr` of all impressions, or of those of an arm.
     Shares `slow` of requests take 100 ms instead of 10, shares `failed` answer 500. With a past, 30 impressions of each
     user lie before the start."""
     random = np.random.default_rng(seed)
@@ -82,7 +83,8 @@ def crowd(
         who = [f"{arm}-{i}" for i in range(count)]
         requests.append(_requests(who * 2, arm, (slow or {}).get(arm, 0.0), (failed or {}).get(arm, 0.0), random))
         clicked = (random.random((count, 6)) < own).T.ravel()
-        impressions.append(_impressions(who * 6, clicked, arm, pctr=pctr, bid=(bid or {}).get(arm, 2.0)))
+        promised = pctr if isinstance(pctr, float) else pctr[arm]
+        impressions.append(_impressions(who * 6, clicked, arm, pctr=promised, bid=(bid or {}).get(arm, 2.0)))
         if past:
             before = (random.random((count, 30)) < own).T.ravel()
             impressions.append(_impressions(who * 30, before, None, time_ms=START - 5000))

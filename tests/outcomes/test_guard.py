@@ -34,19 +34,34 @@ def test_a_sound_arm_is_not_stopped() -> None:
         ({"slow": {"new": 0.04}}, ("p99 is 100 ms (control 10), limit 50 ms: ", "took longer, 1 % may")),
         ({"failed": {"new": 0.05}}, ("error rate is ", "(control 0.000%), limit 2.000%")),
         (
-            {"pctr": 0.3, "ctr": {"control": 0.1, "new": 0.1}},
-            ("calibration, clicks ÷ sum of pCTR, is 0.3", "0.667 to 1.5"),
+            {"pctr": {"control": 0.1, "new": 0.3}},
+            ("calibration, clicks ÷ sum of pCTR, is 0.3", " times the control's (0.3", "limit 0.667 to 1.5"),
         ),
-        ({"pctr": 0.02}, ("calibration, clicks ÷ sum of pCTR, is ", "limit 0.667 to 1.5")),
-        ({"ctr": {"control": 0.1, "new": 0.06}, "pctr": 0.08}, ("CTR against the control is -", "limit -10.00%")),
+        ({"pctr": {"control": 0.3, "new": 0.1}}, ("calibration, clicks ÷ sum of pCTR, is ", "limit 0.667 to 1.5")),
+        (
+            {"ctr": {"control": 0.1, "new": 0.06}, "pctr": {"control": 0.1, "new": 0.06}},
+            ("CTR against the control is -", "limit -10.00%"),
+        ),
     ],
 )
-def test_each_limit_stops_and_says_value_interval_and_limit(world: dict[str, object], says: tuple[str, str]) -> None:
+def test_each_limit_stops_and_says_value_interval_and_limit(world: dict[str, object], says: tuple[str, ...]) -> None:
     (one,) = stops(ALL, **world)
     assert (one.experiment, one.arm) == ("try", "new")
     for part in (*says, "[", "]"):
         assert part in one.why
     assert ";" not in one.why
+
+
+@pytest.mark.parametrize("pctr", [0.02, 0.4])
+def test_a_world_that_drifts_away_from_arm_and_control_alike_stops_nobody(pctr: float) -> None:
+    """Clicks ÷ pCTR of both are far outside of 0.667 to 1.5, for certain."""
+    limits: dict[str, object] = {"calibration": 1.5}
+    one = experiment(guardrails=limits)
+    arm = judge(one, *crowd(EVEN, SAME, pctr=pctr), Reading(), 1_000_100.0).arms[0]
+    assert arm.calibration.low is not None
+    assert arm.calibration.high is not None
+    assert arm.calibration.low > 1.5 or arm.calibration.high < 1 / 1.5
+    assert stops(limits, pctr=pctr) == []
 
 
 def test_every_limit_that_was_crossed_is_named() -> None:
@@ -65,14 +80,15 @@ def test_beyond_the_limit_by_noise_is_not_enough() -> None:
     """Values beyond their limits, whose intervals reach back over them."""
     users = {"control": 300, "new": 300}
     one = experiment(guardrails=ALL | {"min_impressions": 100, "ctr_drop": 0.02})
-    tables = crowd(users, {"control": 0.1, "new": 0.09}, slow={"new": 0.02}, failed={"new": 0.03}, pctr=0.058, seed=5)
+    pctr = {"control": 0.1, "new": 0.055}
+    tables = crowd(users, {"control": 0.1, "new": 0.09}, slow={"new": 0.02}, failed={"new": 0.03}, pctr=pctr, seed=5)
     verdict = judge(one, *tables, Reading(), 1_000_100.0)
     arm = verdict.arms[0]
     assert arm.p99_ms == 100.0
     assert arm.error_rate.value is not None
     assert arm.error_rate.value > 0.02
-    assert arm.calibration.value is not None
-    assert arm.calibration.value > 1.5
+    assert arm.calibration_ratio.value is not None
+    assert arm.calibration_ratio.value > 1.5
     assert arm.ctr_lift.value is not None
     assert arm.ctr_lift.value < -0.02
     assert crossed(verdict, one.guardrails) == []

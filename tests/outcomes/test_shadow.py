@@ -1,6 +1,7 @@
 """What a shadow was worth beside the bundle that was live."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,26 @@ def test_the_command_prints_both(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert experiment.main([*asked, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["shadows"]
     assert found["gauc"]["low"] < found["gauc"]["difference"] < found["gauc"]["high"]
+    noon = "2033-11-23T12:00"
+    for window, impressions in (
+        (["--since", noon], 600),
+        (["--since", f"{noon}:00.500"], 100),
+        (["--since", f"{noon}:00.500+01:00"], 600),
+        (["--since", str(NOON + 599)], 1),
+    ):
+        assert experiment.main([*asked, "--json", *window]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["shadows"]
+        assert found["impressions"] == impressions, window
+    assert experiment.main([*asked, "--since", "2033-11-23T12:01"]) == 0
+    assert "no impression from 2033-11-23 12:01 UTC on was scored by a shadow" in capsys.readouterr().out
+    write_table(tmp_path, "shadow", NOON, rows(30, at_ms=round(time.time() * 1000) - 25 * 3_600_000))
+    for days, shown in (("1", "no impression from "), ("1.1", "b2 in the shadow of b1")):
+        assert experiment.main([*asked, "--days", days]) == 0
+        assert capsys.readouterr().out.startswith(shown)
+    for wrong, why in ((["--since", "noon"], "'noon' is neither"), (["--days", "-1"], "'-1' is no number of days")):
+        with pytest.raises(SystemExit):
+            experiment.main([*asked, *wrong])
+        assert why in capsys.readouterr().err
     with pytest.raises(SystemExit):
         experiment.main([*asked[:3], "--replicates", "10"])
     assert "'10' is no number from 100 to 100,000" in capsys.readouterr().err

@@ -1,9 +1,12 @@
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
+from control.command_line import with_redis
 from service.features_command import main
+from service.settings import Settings
 from tests.service.conftest import RedisServer, free_port
 
 
@@ -84,3 +87,12 @@ def test_what_is_missing_is_said(
     assert (code, "store unavailable" in err) == (2, True)
     code, _, err = run(capsys, "load", "--redis", "redis://127.0.0.1:1", "--file", "/no/such/file")
     assert (code, "/no/such/file: cannot be read" in err) == (2, True)
+
+
+def test_commands_look_where_the_service_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (None, "other:"):
+        if given is not None:
+            monkeypatch.setenv("ADRANK_REDIS_PREFIX", given)
+        parser = argparse.ArgumentParser()
+        with_redis(parser)
+        assert parser.parse_args([]).prefix == Settings(bundle=Path("b")).redis_prefix

@@ -144,6 +144,29 @@ def test_draws_follow_the_probability() -> None:
     assert max(map(abs, z)) < 3.5, z
 
 
+def ctr_of_all(drift: float, **effects: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Logits of every ad of a marketplace of 300 brands, for one user without a history."""
+    spec = MarketplaceSpec(ads=300, users=200, impressions=100, categories=4, brands=300, history_length=5)
+    world = build_world(spec.model_copy(update={"effects": PLAIN.model_copy(update=effects)}))
+    none = np.full((300, 5), -1)
+    zeros = np.zeros(300, dtype=np.int64)
+    p = Truth(world, drift).true_ctr(zeros, np.arange(300), zeros, zeros, none).astype(np.float64)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def test_tastes_turn_away_and_matter_as_much_as_before() -> None:
+    first, near, other, opposite = (ctr_of_all(drift, brand=0.5) for drift in (0.0, 0.2, 1.0, 2.0))
+    assert np.corrcoef(first, near)[0, 1] == pytest.approx(math.cos(0.1 * math.pi), abs=0.05)
+    assert abs(np.corrcoef(first, other)[0, 1]) < 0.2
+    assert np.corrcoef(first, opposite)[0, 1] == pytest.approx(-1)
+    for each in (first, near, other):
+        assert each.std() == pytest.approx(0.5, rel=0.15)
+
+
+def test_what_is_no_taste_does_not_drift() -> None:
+    assert (ctr_of_all(1.0, quality=0.5, price_gap=0.2) == ctr_of_all(0.0, quality=0.5, price_gap=0.2)).all()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -71,6 +71,15 @@ def test_as_many_clicks_as_the_truth_says() -> None:
     assert abs(clicks - expected) < 4 * variance**0.5
 
 
+def test_tastes_may_have_turned_since_the_log() -> None:
+    before, after = Visitors(SPEC, 0), Visitors(SPEC, 0, drift=0.5)
+    assert (before.histories == after.histories).all(), "the log is that of the marketplace"
+    visits = before.come(30)
+    assert (after.come(30).users == visits.users).all()
+    shown = [ad_ids(np.arange(10)).tolist()] * 30
+    assert (before.true_ctr(visits, shown) != after.true_ctr(visits, shown)).mean() > 0.9
+
+
 def test_the_truth_can_be_asked_for_without_anybody_seeing_anything() -> None:
     visitors, other = Visitors(SPEC, 0), Visitors(SPEC, 0)
     visits = visitors.come(30)
