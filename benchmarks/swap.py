@@ -3,10 +3,16 @@
 One `adrank serve` process on a core of its own answers requests that arrive by a Poisson process at 60 % of what it
 sustains, whether or not earlier ones are answered; latency counts from the intended start. Another process changes the
 desired state at its times. The bundles are of one size with different weights and ads; no bundle stays loaded once
-another took its place, so that each swap opens, checks, proves and warms one, and lets one go.
+another took its place, so that each swap judges, opens, proves and warms one, and lets one go.
+
+Two cases, each with a server of its own. In the first all of it happens on the core that serves, the gate's process
+included: there is no spare one. Its figures are the plain ones (`swap.p99_ratio`), because what holds there holds with
+more cores. In the second (`swap.spare.p99_ratio`) the gate's process may run on the other core as well, where the load
+sleeps while nothing is due; how late the load was is in the figures.
 
 A request belongs to a swap when it was to start between the change of the state and SETTLE_S after the new bundle was
-served: loading, the exchange and the freeing of the old one are in it. All others are the steady state of the same run.
+served: the gate, loading, the exchange and the freeing of the old one are in it. All others are the steady state of the
+same run, which is to last at least as long.
 """
 
 import argparse
@@ -14,35 +20,35 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
 
-import numpy as np
-import numpy.typing as npt
-
 from benchmarks.bundles import ROOT, work_bundle
-from benchmarks.http.load import STALLED_S, Connections, LoadError, closed_loop, http_request, poisson
+from benchmarks.http.load import closed_loop, http_request, poisson
 from benchmarks.http.process import Cores, ServerProcess, ended_cleanly, on_core, two_cores
 from benchmarks.http.servers import start_ours
 from benchmarks.market import Market
 from benchmarks.report import Report, Table
+from benchmarks.swap_figures import Ranking, Window, judge, ranking, tell
+from benchmarks.swap_load import Answer, offered
+from benchmarks.swap_steps import tell_steps
 from benchmarks.work import HISTORY_NAME
 
 ADS = (100_000, 20_000)
 """Of each bundle, and in the small version."""
-SWAPS = (20, 6)
-"""Under load."""
+SWAPS = (20, 4)
+"""Under load, in each case."""
 LATER = (200, 40)
 """One after the other without load, for the memory."""
-EVERY_S = 3.0
-"""Between two swaps under load; one takes about a third of it."""
+EVERY_S = (12.0, 8.0)
+"""Between the beginnings of two swaps under load; one takes less than half of it."""
+REQUESTS_AT_LEAST = (20_000, 0)
+"""Under load, in each case: a hundred beyond the p99 of either part. A slow machine takes longer for them."""
 SHARE = 0.6
 """Of the capacity."""
 CAPACITY_S = 3.0
-SETTLE_S = 0.5
 DRIVER_S = 3.0
 """For the other process to start, which takes a part of the core that asks."""
 GATE = (
@@ -53,39 +59,8 @@ GATE = (
 the server; without load, where one follows the other within a second, one in ten."""
 REQUESTS = 64
 K = 10
-CONNECTIONS = 64
-EVERY_STATUS = (*range(200, 600),)
 REST_S = 1.0
 """After the last swap, until memory is looked at."""
-
-Ranking = list[tuple[int, float]]
-"""Ads and their pCTR, best first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back."""
-
-    request: int
-    started: float
-    """Intended, in seconds of the monotonic clock."""
-    ms: float
-    status: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the answers of one run of load are worth."""
-
-    failed: int
-    mixed: int
-    """Successes that are not what the bundle they name answers by itself."""
-    degraded: int
-    """Successes that say that they are degraded: a user was not read in time."""
-    swapping: npt.NDArray[np.float64]
-    steady: npt.NDArray[np.float64]
-    """Milliseconds of requests during swaps, and of all others."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +70,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--later", type=int, metavar="N", help=f"swaps without load afterwards (default {LATER[0]})")
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What each case does."""
+
+    bundles: Sequence[Path]
+    requests: Sequence[bytes]
+    cores: Cores
+    swaps: int
+    every_s: float
+    at_least: int
+
+
 def run(arguments: argparse.Namespace) -> Report:
-    """`swap.failed`, `swap.mixed`, `swap.degraded` (requests); `swap.p99_ratio` of `swap.p99_ms` during swaps and
-    `swap.steady_p99_ms`, `swap.p50_ratio`; `swap.seconds` from a change to its being served; `swap.rss_growth`, a
-    share, over `swap.later` swaps; `swap.rate`, requests a second."""
+    """For a core that has to do everything, and under `swap.spare.` with the gate's process on any core: `swap.failed`,
+    `swap.mixed`, `swap.degraded` (requests, of `swap.requests`, `swap.requests_during` of them during swaps);
+    `swap.p99_ratio` of `swap.p99_ms` during swaps and `swap.steady_p99_ms`, with `swap.p99_ratio_low` and `_high` (95 %
+    by swaps), `swap.p50_ratio`; `swap.seconds` from a change to its being served; `swap.late_p99_ms` of the load;
+    `swap.rate`, requests a second. For the first case `swap.rss_growth`, a share, over `swap.later` swaps.
+    `swap.load_ms` and `swap.longest_step_ms`: see swap_steps.py."""
     quick = arguments.quick
     ads, swaps, later = (
         given or sizes[quick]
@@ -108,26 +98,49 @@ def run(arguments: argparse.Namespace) -> Report:
     bundles = [work_bundle(ROOT, ads, "light", seed=seed).absolute() for seed in (0, 1)]
     market = Market(ads, REQUESTS, 0)
     requests = [http_request("/v1/rank", json.dumps(body(market, user)).encode()) for user in range(REQUESTS)]
+    course = Course(bundles, requests, cores, swaps, EVERY_S[quick], REQUESTS_AT_LEAST[quick])
+    report = Report("swap")
     with ended_cleanly(), tempfile.TemporaryDirectory() as temporary, on_core(cores.load):
         scratch = Path(temporary)
+        tell_steps(report, bundles)
         expected = {bundle.name: alone(bundle, scratch, cores, requests) for bundle in bundles}
-        server, state = serve(bundles[0], scratch, cores, requests[0])
-        try:
-            rate = SHARE * closed_loop(server.address, requests, 1, CAPACITY_S).throughput
-            memory = [resident_mib(server)]
-            answers, windows = load_and_swap(server, state, bundles, requests, rate, swaps)
+        memory = under_load(report, course, expected, scratch / "one", "one core for all", "swap", later)
+        under_load(report, course, expected, scratch / "spare", "the gate's process on any core", "swap.spare", 0)
+    report.figures |= {"swap.rss_growth": memory[-1] / memory[1] - 1, "swap.later": later}
+    names = ("before the first", f"after {swaps}", f"after {later // 2} more", f"after {later} more")
+    report.tables.append(
+        Table("Resident memory by swaps, MiB", ("swaps", "MiB"), list(zip(names, memory, strict=True)))
+    )
+    return report
+
+
+def under_load(
+    report: Report,
+    course: Course,
+    expected: dict[str, list[Ranking]],
+    scratch: Path,
+    case: str,
+    prefix: str,
+    later: int,
+) -> list[float]:
+    """One case, told in the report. Its resident memory before and after the swaps under load, and after each half of
+    `later` more without load."""
+    server, state = serve(course.bundles[0], scratch, course.cores, course.requests[0])
+    try:
+        rate = SHARE * closed_loop(server.address, course.requests, 1, CAPACITY_S).throughput
+        memory = [resident_mib(server)]
+        widened = (server.main, course.cores) if prefix != "swap" else None
+        answers, late, windows = load_and_swap(server, state, course, rate, widened)
+        sleep(REST_S)
+        memory.append(resident_mib(server))
+        for _ in range(2 if later else 0):
+            drive(state, course.bundles, later // 2, 0.0, perf_counter())
             sleep(REST_S)
             memory.append(resident_mib(server))
-            for _ in range(2):
-                drive(state, bundles, later // 2, 0.0, perf_counter())
-                sleep(REST_S)
-                memory.append(resident_mib(server))
-        finally:
-            server.stop()
-    judged = judge(answers, expected, windows)
-    report = Report("swap")
-    tell(report, judged, windows, rate, memory, later)
-    return report
+    finally:
+        server.stop()
+    tell(report, case, prefix, judge(answers, expected, windows), windows, late, rate)
+    return memory
 
 
 def body(market: Market, user: int) -> dict[str, object]:
@@ -150,7 +163,7 @@ def alone(bundle: Path, scratch: Path, cores: Cores, requests: Sequence[bytes]) 
 def serve(bundle: Path, scratch: Path, cores: Cores, request: bytes) -> tuple[ServerProcess, Path]:
     """A server that keeps no bundle it does not need, and the folder of its state."""
     folder, state = scratch / "served", scratch / "state"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     options = ["--state-folder", str(state), "--keep-bundles", "0", "--bundle-cache", str(scratch / "cache"), *GATE]
     server = start_ours(bundle, folder, cores.server, *options)
     try:
@@ -162,92 +175,48 @@ def serve(bundle: Path, scratch: Path, cores: Cores, request: bytes) -> tuple[Se
 
 
 def load_and_swap(
-    server: ServerProcess, state: Path, bundles: Sequence[Path], requests: Sequence[bytes], rate: float, swaps: int
-) -> tuple[list[Answer], list[tuple[float, float]]]:
-    """Requests at `rate` while the state changes, and from when to when each swap was."""
-    seconds = (swaps + 1) * EVERY_S
+    server: ServerProcess, state: Path, course: Course, rate: float, widened: tuple[int, Cores] | None
+) -> tuple[list[Answer], list[float], list[Window]]:
+    """Requests at `rate` while the state changes, how late each was sent, and from when to when each swap was."""
+    seconds = max((course.swaps + 1) * course.every_s, course.at_least / rate)
+    every_s = seconds / (course.swaps + 1)
     start = perf_counter() + DRIVER_S
-    with begun(state, bundles, swaps, EVERY_S, start + EVERY_S / 2) as driver:
+    with begun(state, course.bundles, course.swaps, every_s, start + every_s / 2, widened) as driver:
         arrivals = start + poisson(int(rate * seconds)) / rate
-        answers = offered(server.address, requests, arrivals.tolist())
-        return answers, windows_of(driver)
+        answers, late = offered(server.address, course.requests, arrivals.tolist())
+        return answers, late, windows_of(driver)
 
 
-def offered(address: tuple[str, int], requests: Sequence[bytes], starts: list[float]) -> list[Answer]:
-    """Requests that start at these times. LoadError when one is not answered at all."""
-    pool = Connections(address, CONNECTIONS, EVERY_STATUS)
-    waiting: deque[tuple[int, float]] = deque()
-    under_way: dict[int, int] = {}
-    answers: list[Answer] = []
-    try:
-        upcoming, n = 0, len(starts)
-        while len(answers) < n:
-            for each in pool.completed():
-                request = under_way.pop(id(each))
-                answers.append(
-                    Answer(request, each.started, (perf_counter() - each.started) * 1e3, each.status, each.body)
-                )
-            now = perf_counter()
-            while upcoming < n and starts[upcoming] <= now:
-                waiting.append((upcoming % len(requests), starts[upcoming]))
-                upcoming += 1
-            while waiting and pool.idle:
-                pool.idle.rotate(1)  # the one used last: the server closes those that were idle for 5 s
-                request, started = waiting.popleft()
-                under_way[id(pool.idle[0])] = request
-                pool.send(requests[request], started)
-            if upcoming and now > starts[upcoming - 1] + STALLED_S:
-                raise LoadError(f"no answer for {STALLED_S:g} s")
-    finally:
-        pool.close()
-    return answers
-
-
-def begun(state: Path, bundles: Sequence[Path], count: int, every_s: float, start: float) -> "subprocess.Popen[str]":
-    """The process that swaps: first to the second bundle, then to the first, and so on."""
+def begun(
+    state: Path,
+    bundles: Sequence[Path],
+    count: int,
+    every_s: float,
+    start: float,
+    widened: tuple[int, Cores] | None = None,
+) -> "subprocess.Popen[str]":
+    """The process that swaps: first to the second bundle, then to the first, and so on. `widened`: a process whose
+    children may run on both cores."""
     names = ",".join(bundle.name for bundle in reversed(bundles))
     command = [sys.executable, "-m", "benchmarks.swap_driver", str(state), names, str(count), str(every_s), str(start)]
+    if widened is not None:
+        parent, cores = widened
+        command += [str(parent), str(cores.server), str(cores.load)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
 
 
-def drive(state: Path, bundles: Sequence[Path], count: int, every_s: float, start: float) -> list[tuple[float, float]]:
+def drive(state: Path, bundles: Sequence[Path], count: int, every_s: float, start: float) -> list[Window]:
     """Swaps, and from when to when each was."""
     with begun(state, bundles, count, every_s, start) as driver:
         return windows_of(driver)
 
 
-def windows_of(driver: "subprocess.Popen[str]") -> list[tuple[float, float]]:
+def windows_of(driver: "subprocess.Popen[str]") -> list[Window]:
     """What it says once it ends. OSError when it fails."""
     said, _ = driver.communicate()
     if driver.returncode:
         raise OSError(f"the swaps ended with code {driver.returncode}")
     return [(asked, served) for asked, served in map(json.loads, said.splitlines())]
-
-
-def judge(
-    answers: Sequence[Answer], expected: dict[str, list[Ranking]], windows: Sequence[tuple[float, float]]
-) -> Judged:
-    """Count failures and mixed answers, and part the latencies."""
-    failed = sum(answer.status != 200 for answer in answers)
-    mixed = degraded = 0
-    for answer in answers:
-        if answer.status == 200:
-            said = json.loads(answer.body)
-            if said["degraded"]:  # says itself that it is not what the bundle would answer
-                degraded += 1
-            else:
-                mixed += ranking(said) != expected[said["bundle_id"]][answer.request]
-    started = np.array([answer.started for answer in answers])
-    ms = np.array([answer.ms for answer in answers])
-    during = np.zeros(len(answers), dtype=np.bool_)
-    for asked, served in windows:
-        during |= (started >= asked) & (started <= served + SETTLE_S)
-    return Judged(failed, mixed, degraded, ms[during], ms[~during])
-
-
-def ranking(body: dict[str, list[dict[str, float]]]) -> Ranking:
-    """The ads of an answer."""
-    return [(int(ad["ad_id"]), ad["pctr"]) for ad in body["ads"]]
 
 
 def resident_mib(server: ServerProcess) -> float:
@@ -257,44 +226,3 @@ def resident_mib(server: ServerProcess) -> float:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         total += sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
     return total / 1024
-
-
-def tell(
-    report: Report,
-    judged: Judged,
-    windows: Sequence[tuple[float, float]],
-    rate: float,
-    memory: Sequence[float],
-    later: int,
-) -> None:
-    """Figures and tables."""
-    seconds = [served - asked for asked, served in windows]
-    quantiles = {
-        name: [float(np.quantile(ms, q)) for q in (0.5, 0.95, 0.99)]
-        for name, ms in (("during swaps", judged.swapping), ("steady", judged.steady))
-    }
-    (p50, _, p99), (steady_p50, _, steady_p99) = quantiles.values()
-    report.figures = {
-        "swap.failed": judged.failed,
-        "swap.mixed": judged.mixed,
-        "swap.degraded": judged.degraded,
-        "swap.p50_ratio": p50 / steady_p50,
-        "swap.p99_ratio": p99 / steady_p99,
-        "swap.p99_ms": p99,
-        "swap.steady_p99_ms": steady_p99,
-        "swap.seconds": float(np.median(seconds)),
-        "swap.longest_seconds": max(seconds),
-        "swap.rss_growth": memory[-1] / memory[1] - 1,
-        "swap.later": later,
-        "swap.rate": rate,
-    }
-    rows: list[tuple[str | int | float, ...]] = [
-        (name, len(ms), *quantiles[name], float(ms.max()))
-        for name, ms in (("during swaps", judged.swapping), ("steady", judged.steady))
-    ]
-    title = f"{len(windows)} swaps under {rate:.0f} requests a second, {SHARE:.0%} of the capacity: milliseconds"
-    report.tables.append(Table(title, ("requests", "number", "p50", "p95", "p99", "longest"), rows))
-    names = ("before the first", f"after {len(windows)}", f"after {later // 2} more", f"after {later} more")
-    report.tables.append(
-        Table("Resident memory by swaps, MiB", ("swaps", "MiB"), list(zip(names, memory, strict=True)))
-    )

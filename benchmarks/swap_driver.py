@@ -1,12 +1,18 @@
 """The other process of `adrank bench swap`: changes the desired state at its times, and says when what was served.
 
+With a process and cores it also lets the children of that process, which is the gate's, run on all of these cores.
+
 One JSON line a swap: [asked, served], in seconds of the system's monotonic clock, which all processes share.
 """
 
 import asyncio
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -17,8 +23,9 @@ POLL_S = 0.02
 GIVEN_UP_S = 60.0
 
 
-async def swap(store: FileState, bundle_id: str) -> tuple[float, float]:
-    """Have another bundle served by all; when that was asked for, and when all said that they serve it.
+async def swap(store: FileState, bundle_id: str, meanwhile: Callable[[], None]) -> tuple[float, float]:
+    """Have another bundle served by all; when that was asked for, and when all said that they serve it. `meanwhile` is
+    called again and again.
 
     TimeoutError when they do not within GIVEN_UP_S.
     """
@@ -34,19 +41,35 @@ async def swap(store: FileState, bundle_id: str) -> tuple[float, float]:
         if perf_counter() > asked + GIVEN_UP_S:
             said = "; ".join(report.error for each in all_ for report in each.bundles if report.error)
             raise TimeoutError(f"{bundle_id} is not served after {GIVEN_UP_S:g} s: {said or 'no process says why'}")
+        meanwhile()
         await asyncio.sleep(POLL_S)
     return asked, perf_counter()
 
 
-async def main(folder: Path, bundles: list[str], count: int, every_s: float, start: float) -> None:
+def let_run(parent: int, cores: set[int]) -> None:
+    """All children of a process may use these cores. OSError where the system does not list them."""
+    tasks = Path(f"/proc/{parent}/task")
+    if not (tasks / str(parent) / "children").exists():
+        raise OSError(f"{tasks}: no lists of children, so the gate's process cannot be given another core")
+    with suppress(OSError):  # of what has just ended
+        for listed in tasks.glob("*/children"):
+            for child in map(int, listed.read_text().split()):
+                if os.sched_getaffinity(child) != cores:
+                    os.sched_setaffinity(child, cores)
+
+
+async def main(
+    folder: Path, bundles: list[str], count: int, every_s: float, start: float, meanwhile: Callable[[], None]
+) -> None:
     """`count` swaps to each of the bundles in turn, the first at `start`, one each `every_s` at most."""
     store = FileState(folder, 60.0)
     for i in range(count):
         if (wait := start + i * every_s - perf_counter()) > 0:
             await asyncio.sleep(wait)
-        print(json.dumps(await swap(store, bundles[i % len(bundles)])), flush=True)
+        print(json.dumps(await swap(store, bundles[i % len(bundles)], meanwhile)), flush=True)
 
 
 if __name__ == "__main__":
-    folder_, bundles_, count_, every_, start_ = sys.argv[1:]
-    asyncio.run(main(Path(folder_), bundles_.split(","), int(count_), float(every_), float(start_)))
+    folder_, bundles_, count_, every_, start_, *parent_ = sys.argv[1:]
+    widened = partial(let_run, int(parent_[0]), set(map(int, parent_[1:]))) if parent_ else lambda: None
+    asyncio.run(main(Path(folder_), bundles_.split(","), int(count_), float(every_), float(start_), widened))

@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bundle.errors import BundleError, IntegrityError, PlaceError
@@ -55,21 +56,22 @@ class GatedPreparer:
     def _load(self, folder: Path, verdict: Verdict) -> LoadedBundle:
         if not verdict.holds_of(folder):
             raise IntegrityError(f"{folder}: was changed after it was judged")
-        return load_bundle(folder, self._settings, verify=False)
+        return load_bundle(folder, self._settings, verify=False, pause=self._background.give_way)
 
     async def _verdict(self, bundle_id: str, folder: Path, live: LoadedBundle | None) -> Verdict:
         """This host's verdict: that of another process, or the helper's."""
         settings, base = self._settings, None if live is None else live.bundle.folder
-        compared = [] if live is None or base is None else [live.id, fingerprint(base)]
+        run = self._background.run  # a fingerprint asks the system for every file: 1 ms for 50
+        compared = [] if live is None or base is None else [live.id, await run(partial(fingerprint, base))]
         key = key_of([bundle_id, str(folder), *compared, *_ordered(settings)])
         verdicts = Verdicts(self._cache, settings.gate_verdict_seconds)
         async with verdicts.turn(key):
-            if (known := verdicts.find(key, folder)) is not None:
+            if (known := await run(partial(verdicts.find, key, folder))) is not None:
                 return known
             begun = time.perf_counter()
             with tempfile.TemporaryDirectory(prefix="adrank-gate-") as work:  # of this user alone
                 requests = Path(work) / "requests"
-                seen = await self._background.run(lambda: self._recent.write(requests))
+                seen = await run(lambda: self._recent.write(requests))
                 job = Job(
                     bundle_id=bundle_id,
                     place=self._place,

@@ -1,5 +1,6 @@
 """From a bundle folder to a proved LoadedBundle, or a clear refusal: checksums, interfaces, golden rows, warm-up."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, thread_time
@@ -13,6 +14,7 @@ from bundle.errors import ContractError
 from bundle.folder import Bundle, open_bundle
 from bundle.golden import GoldenRow, check_golden, compare, load_golden
 from bundle.ladder import FULL
+from bundle.manifest import GraphSpec
 from bundle.row_sets import check_row_sets
 from bundle.schema import FIRST_KNOWN
 from bundle.signature import check_signature
@@ -30,8 +32,15 @@ WARM_UP_RUNS = 3
 """Full-size requests ranked before the bundle goes live: the first one is several times slower, and the running
 estimates that deadlines are held against need a start."""
 
+Pause = Callable[[], None]
+"""Called before each step that takes milliseconds; beside traffic it returns when there is time for one."""
 
-def load_bundle(folder: Path, settings: Settings, *, verify: bool = True) -> LoadedBundle:
+
+def at_once() -> None:
+    """The Pause of who has nothing beside it."""
+
+
+def load_bundle(folder: Path, settings: Settings, *, verify: bool = True, pause: Pause = at_once) -> LoadedBundle:
     """Open, check, prove and warm up. `verify=False`: the gate of this machine did a moment ago what reads every file,
     which is not done again: signature, checksums and the contents of arrays.
 
@@ -40,23 +49,30 @@ def load_bundle(folder: Path, settings: Settings, *, verify: bool = True) -> Loa
     """
     if verify and settings.public_keys:
         check_signature(folder, settings.public_keys)
-    return prove(assemble(folder, settings, checksums=verify, contents=verify), settings)
+    return prove(assemble(folder, settings, checksums=verify, contents=verify, pause=pause), settings, pause)
 
 
-def assemble(folder: Path, settings: Settings, *, checksums: bool = True, contents: bool = True) -> LoadedBundle:
+def assemble(
+    folder: Path, settings: Settings, *, checksums: bool = True, contents: bool = True, pause: Pause = at_once
+) -> LoadedBundle:
     """Open and check, with sessions, but prove nothing yet. Checksums and contents of arrays may be left out.
 
     Errors as of `load_bundle`, but for SignatureError and GoldenError.
     """
+    pause()
     bundle = open_bundle(folder, verify=checksums)
     if contents:
         _check(bundle)
     _check_settings(bundle, settings)
     stages = bundle.manifest.stages
-    query = Graph(folder, stages.prerank.query, settings.provider, settings.threads)
+
+    def graph(spec: GraphSpec) -> Graph:
+        pause()
+        return Graph(folder, spec, settings.provider, settings.threads)
+
+    query = graph(stages.prerank.query)
     rungs = tuple(
-        LoadedRung(name, stage, Graph(folder, stage.graph, settings.provider, settings.threads))
-        for name, stage in allowed_rungs(stages.finerank, settings.ladder)
+        LoadedRung(name, stage, graph(stage.graph)) for name, stage in allowed_rungs(stages.finerank, settings.ladder)
     )
     _check_inputs(bundle, query, [rung.graph for rung in rungs])
     return LoadedBundle(
@@ -74,13 +90,13 @@ def assemble(folder: Path, settings: Settings, *, checksums: bool = True, conten
     )
 
 
-def prove(loaded: LoadedBundle, settings: Settings) -> LoadedBundle:
+def prove(loaded: LoadedBundle, settings: Settings, pause: Pause = at_once) -> LoadedBundle:
     """Replay the golden rows on this machine, and warm up. ContractError or GoldenError."""
     folder = loaded.bundle.folder
     golden = load_golden(folder)
     check_golden(folder, golden, loaded.bundle.manifest)
-    proved = replace(loaded, proof=_replay(loaded, golden))
-    _warm_up(proved, golden[0], settings.provider == "cpu" and settings.threads == 1)
+    proved = replace(loaded, proof=_replay(loaded, golden, pause))
+    _warm_up(proved, golden[0], settings.provider == "cpu" and settings.threads == 1, pause)
     return proved
 
 
@@ -142,11 +158,12 @@ def _check_inputs(bundle: Bundle, query: Graph, rungs: list[Graph]) -> None:
             )
 
 
-def _replay(loaded: LoadedBundle, golden: list[GoldenRow]) -> Proof:
+def _replay(loaded: LoadedBundle, golden: list[GoldenRow], pause: Pause) -> Proof:
     """Run the golden rows on this machine. GoldenError names the graph, the row and the difference."""
     allowed = loaded.bundle.manifest.golden
     query_worst = logit_worst = 0.0
     for i, row in enumerate(golden):
+        pause()
         values = dict(row.common.feeds())
         found = loaded.query.run(values)
         name = f"{loaded.bundle.folder / loaded.query.spec.file}, golden row {i}"
@@ -160,7 +177,7 @@ def _replay(loaded: LoadedBundle, golden: list[GoldenRow]) -> Proof:
     return Proof(len(golden), query_worst, logit_worst)
 
 
-def _warm_up(loaded: LoadedBundle, row: GoldenRow, one_thread: bool) -> None:
+def _warm_up(loaded: LoadedBundle, row: GoldenRow, one_thread: bool, pause: Pause) -> None:
     """`one_thread`: what this thread computes is all there is to it. Beside traffic a run takes many times what it
     computes, because requests go first; taken for the cost of a stage, that would drive them down the ladder."""
     share = 1.0
@@ -168,6 +185,7 @@ def _warm_up(loaded: LoadedBundle, row: GoldenRow, one_thread: bool) -> None:
         if run == WARM_UP_RUNS - 1:  # the first runs allocate; only the last one says what a stage costs
             loaded.estimates.clear()
         for step, rung in enumerate(loaded.ladder.rungs):
+            pause()
             budget, timing = Budget(60_000), RequestTiming()
             budget.step = step
             begun, used = perf_counter(), thread_time()

@@ -13,6 +13,7 @@ from service.errors import BodyTimeoutError, BodyTooLargeError, OverloadedError
 from service.metrics import NONE, Metrics
 from service.problem import problem, unexpected
 from service.timing import RequestTiming
+from service.traffic import Traffic
 
 log = logging.getLogger("adrank.http")
 GONE = 499
@@ -71,10 +72,10 @@ class InFlightMiddleware:
     can be stopped while the service is overloaded.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, limit: int, metrics: Metrics, traffic: Traffic) -> None:
         self.app = app
         self.limits = {"POST": limit, "PUT": PUTS, ADMIN: CHANGES}
-        self.metrics = metrics
+        self.metrics, self.traffic = metrics, traffic
         self.counts = dict.fromkeys(self.limits, 0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +111,8 @@ class InFlightMiddleware:
 
     def _take(self, method: str, places: int) -> None:
         self.counts[method] += places
-        self.metrics.in_flight(sum(self.counts.values()))
+        self.traffic.in_flight = sum(self.counts.values())
+        self.metrics.in_flight(self.traffic.in_flight)
 
 
 class BodyMiddleware:

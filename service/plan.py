@@ -59,11 +59,6 @@ class Plan:
         self.shadow = self._shadow()
         """None: no request is ranked once more."""
 
-    @classmethod
-    def of_one(cls, loaded: LoadedBundle) -> "Plan":
-        """Everybody is served from `loaded`."""
-        return cls(Desired(version=1, control=Overrides(bundle=loaded.id)), {loaded.id: loaded})
-
     @property
     def version(self) -> int:
         """Of the desired state."""

@@ -71,7 +71,7 @@ def _serve(settings: Settings) -> int:
                 del loaded
                 _run_workers(settings, listener, announce)
             else:
-                app = create_app(settings, loaded)
+                app = create_app(settings, loaded, own_process=True)
                 del loaded  # other bundles may take its place, and it must not stay in memory
                 _Announcing(_config(app, settings), announce).run(sockets=[listener])
     return 0

@@ -108,10 +108,11 @@ class Connections:
         """Send on the connection that has been idle for the longest. IndexError when there is none."""
         self.idle.popleft().send(request, started)
 
-    def completed(self) -> list[Connection]:
-        """Those whose answer has just become whole, idle now; does not wait."""
+    def completed(self, wait_s: float = 0.0) -> list[Connection]:
+        """Those whose answer has just become whole, idle now. Waits at most `wait_s` for something to come, in whole
+        milliseconds, rounded up."""
         found = []
-        for number, _ in self._poll.poll(0):
+        for number, _ in self._poll.poll(wait_s):
             each = self._by_number[number]
             if (whole := each.read()) is None:
                 self._replace(each)

@@ -97,6 +97,11 @@ class ServerProcess:
             time.sleep(POLL_S)
         raise StartError(f"no success within {within_s:g} s ({last}): {self._said()}")
 
+    @property
+    def main(self) -> int:
+        """The process that was started."""
+        return self._process.pid
+
     def pause(self) -> None:
         """Stop every process of it, and return once they are; those included that one has just started."""
         end = time.monotonic() + GRACE_S

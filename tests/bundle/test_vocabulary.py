@@ -184,9 +184,9 @@ def test_other_arrays_are_refused(values: np.ndarray, message: str) -> None:
 
 
 def test_a_large_vocabulary_needs_no_dictionary() -> None:
-    values = np.arange(0, 3 * (module.SMALL + 1), 3)
-    vocabulary = Vocabulary(values)
+    last = 3 * module.SMALL
+    vocabulary = Vocabulary(np.arange(0, last + 1, 3))
     assert vocabulary._ids is None
-    probes = np.array([0, 1, 3, 300_000, 299_999, -1, 10**12])
-    assert vocabulary.ids_of(probes).tolist() == [2, 1, 3, 100_002, 1, 1, 1]
-    assert [vocabulary.id_of(int(value)) for value in probes] == [2, 1, 3, 100_002, 1, 1, 1]
+    probes = np.array([0, 1, 3, last, last - 1, -1, 10**12])
+    assert vocabulary.ids_of(probes).tolist() == [2, 1, 3, module.SMALL + 2, 1, 1, 1]
+    assert [vocabulary.id_of(int(value)) for value in probes] == [2, 1, 3, module.SMALL + 2, 1, 1, 1]

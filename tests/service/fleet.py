@@ -23,6 +23,7 @@ from service.registry import Registry
 from service.settings import Settings
 from service.shelf import Shelf
 from service.state_stores import StateStore
+from service.traffic import Traffic
 
 PATIENCE_S = 20.0
 
@@ -69,7 +70,7 @@ class Member:
         self.settings = settings
         self.registry = Registry()
         self.shelf = Shelf(keep)
-        self.background = Background()
+        self.background = Background(Traffic())
         self.preparer = GatedPreparer(settings.bundle.parent, settings, self.background)
         self.metrics = Metrics()
         self.flags = AdFlags(EmbeddedFlags(10), self.metrics, 1.0, 10.0)

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from control.state import Desired
+from control.state import Desired, Overrides
 from service.api import Services
 from service.app import create_app
 from service.features import FeatureStore
@@ -35,6 +35,11 @@ def desired(*experiments: dict[str, Any], control: dict[str, Any] | None = None,
 def planned(bundles: list[LoadedBundle], *experiments: dict[str, Any], **more: Any) -> Plan:
     """The plan of `desired`."""
     return Plan(desired(*experiments, **more), {each.id: each for each in bundles})
+
+
+def plan_of_one(loaded: LoadedBundle) -> Plan:
+    """Everybody is served from `loaded`."""
+    return Plan(Desired(version=1, control=Overrides(bundle=loaded.id)), {loaded.id: loaded})
 
 
 async def put_live(app: FastAPI, plan: Plan) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from service.loading import load_bundle
 from service.preparing import RefusedError
 from service.recent import Recent
 from service.settings import to_environment
+from service.traffic import Traffic
 from service.user_cache import StoredUser
 from tests.service import spoilt_bundles
 from tests.service.conftest import client_of
@@ -41,7 +43,7 @@ class Host:
         self.root = root
         self.settings = settings_for(make_world(root / "store"), bundle_cache=root / "cache")
         self.live = load_bundle(self.settings.bundle, self.settings)
-        self.background = Background()
+        self.background = Background(Traffic())
         self.recent = Recent(200)
         for i in range(20):
             body = {"user_id": "anna", "context": {"scene": "feed", "hour": i}}
@@ -180,6 +182,22 @@ def test_the_helper_gives_way_and_ends_with_its_parent(host: Host) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         process.communicate(job.model_dump_json().encode() + b"\n", timeout=20)
         assert process.returncode == 1
+
+
+def test_the_helper_is_not_started_on_the_event_loop(host: Host) -> None:
+    host.add("next")
+    started: list[threading.Thread] = []
+    watching = True
+
+    def watch(event: str, arguments: Any) -> None:  # there is no way to take it away again
+        if watching and event == "subprocess.Popen" and "service.gate_process" in arguments[1]:
+            started.append(threading.current_thread())
+
+    sys.addaudithook(watch)
+    host.prepare("next")
+    watching = False
+    assert len(started) == 1
+    assert started[0] is not threading.main_thread()
 
 
 def test_processes_of_a_host_ask_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:

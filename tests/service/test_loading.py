@@ -17,10 +17,10 @@ from bundle.manifest import MANIFEST, FileEntry, read_manifest
 from bundle.signature import make_key, sign
 from service.app import make_store
 from service.errors import SettingsError
-from service.loading import load_bundle
-from service.plan import Plan
+from service.loading import WARM_UP_RUNS, load_bundle
 from service.registry import Registry
 from tests.service.graphs import finerank_graph
+from tests.service.plans import plan_of_one
 from tests.service.world import Recipe, make_world, settings_for
 
 
@@ -180,14 +180,14 @@ def test_a_key_that_is_none_stops_the_start(folder: Path) -> None:
 
 def test_a_refused_bundle_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
     registry = Registry()
-    registry.publish(Plan.of_one(load_bundle(folder, settings_for(folder))))
+    registry.publish(plan_of_one(load_bundle(folder, settings_for(folder))))
     bad = make_world(tmp_path, Recipe(golden_shift=1.0, bundle_id="bad"))
     with pytest.raises(BundleError):
-        registry.publish(Plan.of_one(load_bundle(bad, settings_for(bad))))
+        registry.publish(plan_of_one(load_bundle(bad, settings_for(bad))))
     assert registry.live.id == "world"
     shutil.rmtree(bad)
     good = make_world(tmp_path, Recipe(bundle_id="next"))
-    registry.publish(Plan.of_one(load_bundle(good, settings_for(good))))
+    registry.publish(plan_of_one(load_bundle(good, settings_for(good))))
     assert registry.live.id == "next"
 
 
@@ -195,9 +195,17 @@ def test_users_of_the_embedded_store_stay_while_bundles_change(folder: Path) -> 
     """A request may wait for its user while another bundle takes the place of the one it began with."""
     settings, registry = settings_for(folder), Registry()
     loaded = load_bundle(folder, settings)
-    registry.publish(Plan.of_one(loaded))
+    registry.publish(plan_of_one(loaded))
     store = make_store(settings, registry)
     before = asyncio.run(store.get("anna"))
     assert before is not None
-    registry.publish(Plan.of_one(replace(loaded, bundle=replace(loaded.bundle, users=None))))
+    registry.publish(plan_of_one(replace(loaded, bundle=replace(loaded.bundle, users=None))))
     assert asyncio.run(store.get("anna")) == before
+
+
+def test_there_is_a_pause_before_each_step(tmp_path: Path) -> None:
+    folder = make_world(tmp_path)
+    steps: list[int] = []
+    loaded = load_bundle(folder, settings_for(folder), pause=lambda: steps.append(1))
+    sessions, opening = 1 + len(loaded.ladder.rungs), 1
+    assert len(steps) == opening + sessions + loaded.proof.requests + WARM_UP_RUNS * len(loaded.ladder.rungs)

@@ -9,9 +9,8 @@ from service.errors import InvalidRequestError
 from service.ladder import turn_of
 from service.loaded import LoadedBundle, Sizes
 from service.loading import load_bundle
-from service.plan import Plan
 from service.preparing import RefusedError
-from tests.service.plans import desired, experiment, planned
+from tests.service.plans import desired, experiment, plan_of_one, planned
 from tests.service.world import Recipe, make_world, settings_for
 
 
@@ -30,7 +29,7 @@ def test_without_experiments_everybody_is_served_from_the_control(bundles: list[
     assert (served.version, served.arms, served.dealt) == (7, {}, {})
     assert plan.of("bert", 1e9) is served
     assert [each.id for each in plan.catalogues] == ["b1"]
-    assert Plan.of_one(bundles[1]).of("anna", 0.0).live is bundles[1]
+    assert plan_of_one(bundles[1]).of("anna", 0.0).live is bundles[1]
 
 
 def test_an_arm_shares_graphs_arrays_and_measurements(bundles: list[LoadedBundle]) -> None:

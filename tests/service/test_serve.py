@@ -158,6 +158,25 @@ print([name for name in heavy if name in sys.modules])
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("own_process", [False, True])
+def test_what_a_process_of_its_own_starts_with_is_no_longer_searched_for_garbage(
+    folder: Path, own_process: bool
+) -> None:
+    program = f"""
+import asyncio, gc
+from service.app import create_app
+from service.settings import read_settings
+async def start():
+    app = create_app(read_settings(bundle={str(folder)!r}), own_process={own_process})
+    async with app.router.lifespan_context(app):
+        print(gc.get_freeze_count() > 10_000)
+asyncio.run(start())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(own_process)
+
+
 def test_importing_makes_nothing(folder: Path) -> None:
     program = "import threading, service.app, service.serve; print(threading.active_count())"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from service.plan import Plan
 from service.runner import InTurns
 from service.settings import Settings
 from tests.service.conftest import client_of
-from tests.service.plans import experiment, planned, put_live
+from tests.service.plans import experiment, plan_of_one, planned, put_live
 from tests.service.test_deadline import slow
 from tests.service.world import Recipe, make_world, settings_for
 
@@ -87,7 +87,7 @@ def test_it_is_compared_with_what_was_shown(
     async def alone(client: httpx.AsyncClient) -> Any:
         return (await client.post("/v1/rank", json=ASK)).json()
 
-    other = run(settings, Plan.of_one(bundles[1]), alone)
+    other = run(settings, plan_of_one(bundles[1]), alone)
     ids = [ad["ad_id"] for ad in shown["ads"]]
     common = len(set(ids) & {ad["ad_id"] for ad in other["ads"]}) / 10
     assert found["overlap"] == pytest.approx(common, abs=1e-4)
