@@ -4,7 +4,11 @@ The originals are trained with `adrank train`'s loop unless they are there alrea
 like the data, both from models/configs. Quality: the mean over seeds of compressed minus original on the same
 impressions of the test split, with a paired interval over draws of users. Time: p50 for 500 candidates of the original
 as it is usually exported (benchmarks/tiled.py), of the original as we serve it, and of the compressed network, taking
-turns. Beside it the control: the original fine-tuned alike, without any compression.
+turns.
+
+Two recipes make the same network: in one, fine-tuning learns from the original, in the other (`-taught`) from the
+originals of all seeds. Beside each stands its control, the original fine-tuned alike, without any compression: it tells
+what compression costs from what further training, or several teachers, bring.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from export.to_onnx import candidate_inputs, common_inputs, export_graph
 from models.checkpoint import Checkpoint, open_checkpoint
 from models.compression.pipeline import Compressed, compress
 from models.compression.recipe import FineTune, Recipe, read_recipe
+from models.compression.teachers import open_teachers
 from models.config import ConfigError, read_config, read_dataset
 from models.data.prepare import ensure_prepared
 from models.data.prepared import PreparedData
@@ -44,6 +49,8 @@ CONFIGS = Path(__file__).parent.parent / "models/configs"
 MARKETPLACE = MarketplaceSpec(seed=1, ads=5_000, users=5_000, impressions=400_000, targeted=0.2)
 QUICK = MARKETPLACE.model_copy(update={"ads": 1_000, "users": 1_000, "impressions": 60_000})
 REQUESTS = 16
+SIDES = {"": "taught", "control.": "taught control", "own.": "own teacher", "own.control.": "own teacher's control"}
+"""Part of a key -> who is compared with the original."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> Report:
-    """`DATASET.bytes_ratio`, `.macs_ratio`, `.dgauc`, `.dgauc_low`, `.p50_ratio` and so on; ValueError for what cannot
-    be used. `--quick`: one seed of small simulated data."""
+    """`DATASET.bytes_ratio`, `.macs_ratio`, `.dgauc`, `.dgauc_low`, `.p50_ratio` and so on, of the recipe with several
+    teachers; `.own.` of that with the original as teacher, `.control.` and `.own.control.` of the controls,
+    `.against_control.` and `.own.against_control.` compressed minus control. ValueError for what cannot be used.
+    `--quick`: one seed of small simulated data, so there is one teacher."""
     report = Report("compress")
     seeds = arguments.seeds[:1] if arguments.quick else arguments.seeds
     try:
@@ -77,54 +86,61 @@ def run(arguments: argparse.Namespace) -> Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One seed's original, what a recipe made of it, and the control."""
+class Made:
+    """One seed's original, and what was made of it."""
 
     original: Checkpoint
-    compressed: Compressed
-    control: Compressed | None
+    sides: dict[str, Compressed]
+    """By SIDES."""
 
 
 def _measure(report: Report, dataset: str, raw: Path, out: Path, seeds: list[int]) -> None:
     """One data set."""
     path = CONFIGS / f"{dataset}-din-paper.yaml"
-    config, recipe = read_config(path), read_recipe(CONFIGS / f"recipes/{dataset}-din.yaml")
+    config = read_config(path)
     data = ensure_prepared(read_dataset(path, config, raw), raw, out / "data", progress=False)
-    tuning = tuple(step for step in recipe.steps if isinstance(step, FineTune))
-    control = Recipe(name="control", steps=tuning) if tuning else None
-    pairs = []
-    for seed in seeds:
-        folder = out / f"{config.name}-seed{seed}"
+    folders = [out / f"{config.name}-seed{seed}" for seed in seeds]
+    for seed, folder in zip(seeds, folders, strict=True):
         train_one(config, data, folder, seed, progress=False)
-        original = open_checkpoint(folder)
-        found = compress(original, recipe, data, out / f"{folder.name}-{recipe.name}", seed, progress=False)
-        alike = None
-        if control is not None:
-            alike = compress(original, control, data, out / f"{folder.name}-control", seed, progress=False)
-        pairs.append(Pair(original, found, alike))
-    first, last = (pairs[0].compressed.record.steps[i].figures for i in (0, -1))
+    made = [_made(dataset, folder, folders, data) for folder in folders]
+    first, last = (made[0].sides[""].record.steps[i].figures for i in (0, -1))
     figures = {
         "bytes_ratio": first["bytes"] / last["bytes"],
         "table_bytes_ratio": first["table_bytes"] / last["table_bytes"],
         "macs_ratio": first["multiply_adds"] / last["multiply_adds"],
     }
-    figures |= _quality(pairs, data) | _times(pairs[0], data)
+    figures |= _quality(made, data) | _times(made[0], data)
     report.figures |= {f"{dataset}.{name}": value for name, value in figures.items()}
-    report.tables += [_steps(dataset, pairs[0]), _outcome(dataset, figures, len(seeds))]
+    report.tables += [_steps(dataset, made[0]), _outcome(dataset, figures, len(seeds))]
 
 
-def _quality(pairs: list[Pair], data: PreparedData) -> dict[str, float]:
-    """Compressed minus original, and control minus original, mean over seeds."""
-    split = [each.compressed.original for each in pairs], [each.compressed.subject for each in pairs]
-    controls = [each.control.subject for each in pairs if each.control is not None]
-    scored = [score_split(network_scorer(each.network), data, "test") for each in (*split[0], *split[1], *controls)]
-    drawn, n = bootstrap(scored[0].labels, scored[0].users, [each.scores for each in scored]), len(pairs)
-    originals, compressed = range(n), range(n, 2 * n)
+def _made(dataset: str, folder: Path, all_folders: list[Path], data: PreparedData) -> Made:
+    """Both recipes and their controls, of one original."""
+    original, sides = open_checkpoint(folder), {}
+    for key, name, teachers in (("", "-taught", all_folders), ("own.", "", [])):
+        recipe = read_recipe(CONFIGS / f"recipes/{dataset}-din{name}.yaml")
+        tuning = tuple(step for step in recipe.steps if isinstance(step, FineTune))
+        control = Recipe(name=f"{recipe.name}-control", steps=tuning)
+        known = open_teachers(teachers, original)
+        for side, each in ((key, recipe), (f"{key}control.", control)):
+            out = folder.with_name(f"{folder.name}-{each.name}")
+            sides[side] = compress(original, each, data, out, original.seed, progress=False, teachers=known)
+    return Made(original, sides)
+
+
+def _quality(made: list[Made], data: PreparedData) -> dict[str, float]:
+    """Each side minus the original, and minus its control, mean over seeds."""
+    networks = [each.sides[""].original.network for each in made]
+    networks += [each.sides[side].subject.network for side in SIDES for each in made]
+    scored = [score_split(network_scorer(each), data, "test") for each in networks]
+    drawn, n = bootstrap(scored[0].labels, scored[0].users, [each.scores for each in scored]), len(made)
     found = {f"original.{metric}": float(drawn.measured[metric][:n].mean()) for metric in METRICS}
-    sides = {"": compressed} | ({"control.": range(2 * n, 3 * n)} if controls else {})
-    for prefix, ours in sides.items():
+    places = {side: range(i * n, (i + 1) * n) for i, side in enumerate(SIDES, 1)}
+    compared = {side: (places[side], range(n)) for side in SIDES}
+    compared |= {f"{own}against_control.": (places[own], places[f"{own}control."]) for own in ("", "own.")}
+    for prefix, (ours, theirs) in compared.items():
         for metric in METRICS:
-            each = drawn.difference(metric, ours, originals)
+            each = drawn.difference(metric, ours, theirs)
             found |= {
                 f"{prefix}d{metric}": each.value,
                 f"{prefix}d{metric}_low": each.low,
@@ -133,9 +149,10 @@ def _quality(pairs: list[Pair], data: PreparedData) -> dict[str, float]:
     return found
 
 
-def _times(pair: Pair, data: PreparedData) -> dict[str, float]:
+def _times(made: Made, data: PreparedData) -> dict[str, float]:
     """p50 of three graphs for the same requests."""
-    original, subject = pair.compressed.original.network, pair.compressed.subject.network
+    found = made.sides[""]
+    original, subject = found.original.network, found.subject.network
     assert isinstance(original, Din)
     schema = original.schema
     inputs = common_inputs(schema) | candidate_inputs(schema)
@@ -167,14 +184,15 @@ def _all(run: Callable[[None, Feeds], object], requests: list[Feeds]) -> None:
         run(None, feeds)
 
 
-def _steps(dataset: str, pair: Pair) -> Table:
+def _steps(dataset: str, made: Made) -> Table:
+    found = made.sides[""].record
     heads = ("step", "bytes", "table bytes", "parameters", "multiply-adds", "AUC valid", "GAUC valid")
     names = ("bytes", "table_bytes", "parameters", "multiply_adds", "valid.auc", "valid.gauc")
     rows: list[tuple[str | int | float, ...]] = [
         (each.what, *(f"{each.figures[name]:.4f}" if "." in name else int(each.figures[name]) for name in names))
-        for each in pair.compressed.record.steps
+        for each in found.steps
     ]
-    return Table(f"{dataset}, {pair.compressed.record.recipe.name}, seed {pair.original.seed}", heads, rows)
+    return Table(f"{dataset}, {found.recipe.name}, seed {made.original.seed}", heads, rows)
 
 
 def _outcome(dataset: str, figures: dict[str, float], seeds: int) -> Table:
@@ -184,9 +202,10 @@ def _outcome(dataset: str, figures: dict[str, float], seeds: int) -> Table:
         (f"p50 of {CANDIDATES} candidates, tiled original ÷ compressed", figures["p50_ratio"]),
         (f"p50 of {CANDIDATES} candidates, original as served ÷ compressed", figures["p50_ratio_served"]),
     ]
-    for prefix, said in (("", "compressed"), ("control.", "control")):
+    compared = {side: f"{said} - original" for side, said in SIDES.items()}
+    compared |= {"against_control.": "taught - its control", "own.against_control.": "own teacher - its control"}
+    for prefix, said in compared.items():
         for metric in METRICS:
-            if (key := f"{prefix}d{metric}") in figures:
-                value, low, high = (figures[f"{key}{end}"] for end in ("", "_low", "_high"))
-                rows.append((f"test {metric}, {said} - original", f"{value:+.5f} ({low:+.5f} to {high:+.5f})"))
+            value, low, high = (figures[f"{prefix}d{metric}{end}"] for end in ("", "_low", "_high"))
+            rows.append((f"test {metric}, {said}", f"{value:+.5f} ({low:+.5f} to {high:+.5f})"))
     return Table(f"{dataset}, mean of {seeds} seeds", ("what", "measured"), rows)

@@ -124,6 +124,7 @@ def report(found: list[Found]) -> Report:
     rows: list[tuple[str | int | float, ...]] = [
         ("a row each", "", full.rows, full.bytes, f"{full.auc:.4f}", "", LABELS[full.way])
     ]
+    reached = sorted({each.ratio for each in found if math.isfinite(each.ratio)})
     for each in found[1:]:
         ratio = "" if each.method == "none" else f"{each.ratio:g}"
         change, key = each.auc - full.auc, ".".join(filter(None, ("rows", each.method, ratio, each.way)))
@@ -134,6 +135,7 @@ def report(found: list[Found]) -> Report:
              LABELS[each.way])
         )  # fmt: skip
         if not ratio:
+            result.series[f"rows.{each.way}.without ids"] = [(one, each.auc) for one in reached]
             continue
         result.series.setdefault(f"rows.{each.way}.{each.method}", [(1.0, full.auc)]).append((each.ratio, each.auc))
     heads = ("method", "ids ÷ rows", "rows", "bytes", "AUC", "change", "way")

@@ -31,6 +31,16 @@ class Measurements(Frozen):
     """Of its exported graph, `candidates` of a request at once, one thread; both networks took turns."""
 
 
+class Teacher(Frozen):
+    """Another network that fine-tuning learnt from."""
+
+    name: str
+    """Of its run."""
+    seed: int
+    weights: str = Field(pattern="^[0-9a-f]{64}$")
+    """SHA-256 of their file."""
+
+
 class Certificate(Frozen):
     """Proof that came with a compressed network."""
 
@@ -45,6 +55,8 @@ class Certificate(Frozen):
     recipe: str
     steps: tuple[str, ...]
     """In order, as the recipe has them."""
+    teachers: tuple[Teacher, ...] = ()
+    """The mean of whose logits fine-tuning learnt. None: the original's, or there was no teacher."""
     split: str
     rows: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of users, ads and labels of that split."""
@@ -63,6 +75,8 @@ class Certificate(Frozen):
     def lines(self) -> Iterator[str]:
         """For people: what it is of, then original -> compressed, with the ratio or the difference."""
         yield f"certificate: {self.original} (seed {self.original_seed}) by {self.recipe}: {', '.join(self.steps)}"
+        if self.teachers:
+            yield f"  taught by {', '.join(f'{each.name} (seed {each.seed})' for each in self.teachers)}"
         for name, one, two, digits in (
             ("bytes", self.before.bytes, self.after.bytes, 0),
             ("multiply-adds", self.before.multiply_adds, self.after.multiply_adds, 0),

@@ -54,6 +54,7 @@ def certify(found: Compressed, checkpoint: Checkpoint, original: Checkpoint, dat
         seed=checkpoint.seed,
         recipe=found.record.recipe.name,
         steps=tuple(each.what for each in found.record.steps[1:]),
+        teachers=found.record.teachers,
         split="test",
         rows=rows_of(first),
         impressions=len(first.labels),

@@ -17,6 +17,7 @@ from models.compression.recipe import read_recipe
 from models.compression.report import flat, table
 from models.compression.search import Search, best_of, line, search
 from models.compression.target import read_target
+from models.compression.teachers import open_teachers
 from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData, find_prepared
@@ -54,6 +55,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         default=Path("artifacts/data"),
         help="prepared data, or a folder of them (default artifacts/data)",
+    )
+    p.add_argument(
+        "--teacher",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        default=[],
+        help="fine-tuning with a teacher learns from the mean of the logits of these, which were trained on the same "
+        "data, e.g. with other seeds (default: from the original)",
     )
     p.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: CHECKPOINT-RECIPE, beside it)")
     p.add_argument(
@@ -107,7 +117,8 @@ def by_recipe(options: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(options.checkpoint)
     data = labelled(checkpoint.config, find_prepared(options.prepared, checkpoint.data_fingerprint))
     out = options.out or checkpoint.folder.with_name(f"{checkpoint.folder.name}-{recipe.name}")
-    found = compress(checkpoint, recipe, data, out, options.seed, progress=not options.quiet)
+    teachers = open_teachers(options.teacher, checkpoint)
+    found = compress(checkpoint, recipe, data, out, options.seed, progress=not options.quiet, teachers=teachers)
     report(found, checkpoint, out, data, options.json)
     return 0
 
@@ -121,7 +132,10 @@ def searched(options: argparse.Namespace) -> int:
     out = options.out or checkpoint.folder.with_name(f"{checkpoint.folder.name}-search")
     if options.fresh and (out / "study.sqlite").exists():
         shutil.rmtree(out)
-    wanted = Search(checkpoint, data, target, options.seed, options.trials, options.survivors, options.tunings)
+    teachers = open_teachers(options.teacher, checkpoint)
+    wanted = Search(
+        checkpoint, data, target, options.seed, options.trials, options.survivors, options.tunings, teachers
+    )
     candidates = search(wanted, out, tqdm.write, progress=not options.quiet)
     drawing = importlib.import_module("export.front")  # only now: matplotlib comes with the extra [dev]
     found = drawing.measure(candidates, data)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from export.certify import CANDIDATES, median_ms
 from models.compression.search import Candidate, front
@@ -60,6 +61,9 @@ class Front:
             axes.plot(whole, 0.0, marker="s", markersize=6, color="black", label="original")
             axes.axhline(0.0, color="black", linewidth=0.8)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
             axes.set_xlabel(said)
             axes.grid(visible=True, which="both", alpha=0.2)
             axes.legend(fontsize=8)

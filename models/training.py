@@ -82,7 +82,7 @@ def train(
 
     Continues from folder/last.pt when there is one; `watch` is then told of its evaluations again. A new run starts
     from the weights and moments of `earlier` where it is given (models/continuing.py); `data` must then be prepared on
-    it. It starts from the weights `start` of the same network where they are given, and learns from the teacher of a
+    it. It starts from the weights `start` of the same network where they are given, and learns from the teachers of a
     `lesson` (models/teaching.py); `dense_only`: embedding tables stay as they are. DataError before anything is done
     when a split is empty.
     """

@@ -21,7 +21,8 @@ def fine_tune(step: FineTune, subject: Subject, material: Material) -> Subject:
             "pretraining": None,
         }
     )
-    lesson = Lesson(material.original.network, step.teacher) if step.teacher else None
+    teachers = material.teachers or (material.original.network,)
+    lesson = Lesson(teachers, step.teacher, step.dealt) if step.teacher else None
     config = subject.config.model_copy(update={"training": training, "rocket": None})
     start = subject.network.state_dict()
     before = evaluate(network_scorer(subject.network), material.data, "valid")[training.monitor]

@@ -9,12 +9,14 @@ OUT/                         a checkpoint (models/checkpoint.py) of the last one
 import hashlib
 import json
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from pydantic import Field, TypeAdapter
 
+from bundle.certificate import Teacher
 from bundle.schema import Frozen
 from models.checkpoint import Checkpoint, begin, save_state, write_json
 from models.checkpoint import digest as file_digest
@@ -22,6 +24,7 @@ from models.compression.recipe import Recipe, Step
 from models.compression.registry import take
 from models.compression.sizes import sizes_of
 from models.compression.subject import CompressionError, Material, Subject
+from models.compression.teachers import Teachers
 from models.config import ConfigError
 from models.data.batches import count
 from models.data.prepared import PreparedData
@@ -33,6 +36,10 @@ RECORD = "compression.json"
 FORMAT = 2
 """Part of every digest: to be raised when a step leaves something else behind, so that older steps are taken again."""
 MODEL: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+MANY = 4
+"""Entries of a mapping that are named one by one."""
+NOBODY = Teachers()
+"""The original teaches."""
 
 
 class Measured(Frozen):
@@ -53,6 +60,8 @@ class Record(Frozen):
     original_weights: str = Field(pattern="^[0-9a-f]{64}$")
     """Of its best.pt."""
     recipe: Recipe
+    teachers: tuple[Teacher, ...] = ()
+    """Of the steps that were taught. None: the original."""
     steps: tuple[Measured, ...]
     """The original, then one entry a step."""
 
@@ -67,14 +76,23 @@ class Compressed:
 
 
 def compress(
-    checkpoint: Checkpoint, recipe: Recipe, data: PreparedData, out: Path, seed: int, *, progress: bool = True
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    data: PreparedData,
+    out: Path,
+    seed: int,
+    *,
+    progress: bool = True,
+    teachers: Teachers = NOBODY,
 ) -> Compressed:
     """Take all steps and leave a checkpoint in `out`. `data` have the label that the checkpoint scores
-    (models/labels.py). ConfigError when `out` holds something else, CompressionError
-    when a step does not fit the network it meets."""
+    (models/labels.py). Steps that are taught learn from `teachers` (models/compression/teachers.py), or from the
+    original. ConfigError when `out` holds something else, CompressionError when a step does not fit the network it
+    meets, or nothing learns from the teachers."""
     if isinstance(checkpoint.config.model, QscoreConfig):
         raise CompressionError(f"{checkpoint.folder}: a Qscore is a table of one number an ad, there is nothing to do")
     checkpoint.require_same_data(data)
+    teachers.require_pupil(recipe)
     original = Subject(checkpoint.config, checkpoint.network())
     weights = file_digest(checkpoint.folder / "best.pt")
     _require_ours(out, checkpoint.folder)
@@ -82,11 +100,19 @@ def compress(
     measured = [Measured(what="original", figures=figures(original, data))]
     subject, digest = original, f"{FORMAT} {weights} {seed}"
     for number, step in enumerate(recipe.steps):
-        digest = hashlib.sha256(f"{digest} {step.model_dump_json()}".encode()).hexdigest()
+        said = f"{digest} {step.model_dump_json()}{teachers.identity(step)}"
+        digest = hashlib.sha256(said.encode()).hexdigest()
         folder = out / "steps" / f"{number}-{step.step}"
-        subject, after = _taken(step, digest, subject, Material(data, folder, seed, original, progress))
+        material = Material(data, folder, seed, original, progress, teachers.networks)
+        subject, after = _taken(step, digest, subject, material)
         measured.append(after)
-    record = Record(original=str(checkpoint.folder), original_weights=weights, recipe=recipe, steps=tuple(measured))
+    record = Record(
+        original=str(checkpoint.folder),
+        original_weights=weights,
+        recipe=recipe,
+        teachers=teachers.known,
+        steps=tuple(measured),
+    )
     _finish(subject, record, recipe, data, out, seed)
     return Compressed(original, subject, record)
 
@@ -123,9 +149,18 @@ def _taken(step: Step, digest: str, subject: Subject, material: Material) -> tup
 
 
 def changes(before: NetworkConfig, after: NetworkConfig) -> tuple[str, ...]:
-    """Each key of the configuration that differs, with what it became."""
+    """Each key of the configuration that differs, with what it became. Many entries, as when all tables are rounded,
+    are counted by what they say."""
     old, new = before.model_dump(exclude_defaults=True), after.model_dump(exclude_defaults=True)
-    return tuple(f"{key}: {json.dumps(value)}" for key, value in new.items() if old.get(key) != value)
+    return tuple(f"{key}: {_said(value)}" for key, value in new.items() if old.get(key) != value)
+
+
+def _said(value: object) -> str:
+    """As JSON; the values of a larger mapping with their number of keys."""
+    if not isinstance(value, dict) or len(value) <= MANY:
+        return json.dumps(value)
+    counted = Counter(json.dumps(each) for each in value.values())
+    return ", ".join(f"{each} of {number}" for each, number in counted.items())
 
 
 def _require_finite(step: Step, subject: Subject) -> None:

@@ -27,7 +27,17 @@ class FineTune(Frozen):
     tables: bool = True
     """Embeddings learn too. Where they were trained for one epoch only a second one may do harm."""
     teacher: float = Field(default=0.0, ge=0)
-    """w, how much the squared difference from the original's logits weighs beside the clicks (models/teaching.py)."""
+    """w, how much the squared difference from the original's logits, or from the mean of those of the teachers that are
+    given with the recipe, weighs beside the clicks (models/teaching.py)."""
+    dealt: bool = False
+    """The teachers are asked about candidates at others' requests. What they say of pairs they were trained on holds
+    something of the clicks that were seen there."""
+
+    @model_validator(mode="after")
+    def _somebody_is_asked(self) -> Self:
+        if self.dealt and not self.teacher:
+            raise ValueError("dealt is about what a teacher is asked, but teacher is 0")
+        return self
 
 
 class Factorise(Frozen):

@@ -23,11 +23,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from models.checkpoint import Checkpoint, digest
 from models.compression.choices import OTHERS, USUAL, Forms, Settings, forms_of, is_whole, recipe_of
-from models.compression.pipeline import Compressed, compress
+from models.compression.pipeline import NOBODY, Compressed, compress
 from models.compression.registry import take
 from models.compression.sizes import sizes_of
 from models.compression.subject import CompressionError, Material, Subject
 from models.compression.target import Target
+from models.compression.teachers import Teachers
 from models.config import ConfigError
 from models.data.batches import batches
 from models.data.prepared import PreparedData
@@ -57,6 +58,8 @@ class Search:
     """Candidates that are fine-tuned at least once."""
     tunings: int
     """Fine-tunings in all."""
+    teachers: Teachers = NOBODY
+    """Whom fine-tuning learns from."""
 
     @property
     def identity(self) -> dict[str, object]:
@@ -106,13 +109,15 @@ def best_of(candidates: list[Candidate], target: Target) -> Candidate:
 
 
 def front(candidates: list[Candidate]) -> list[Candidate]:
-    """Those that no other beats in bytes, multiply-adds and GAUC at once."""
+    """Those that no other beats in bytes, multiply-adds and GAUC at once; of equal ones the first, as where fine-tuning
+    kept the start."""
 
     def beats(one: Candidate, other: Candidate) -> bool:
         a, b = ((c.figures["bytes"], c.figures["macs"], -c.figures["dgauc"]) for c in (one, other))
         return a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
-    return [each for each in candidates if not any(beats(other, each) for other in candidates)]
+    unlike = [each for i, each in enumerate(candidates) if all(each.figures != one.figures for one in candidates[:i])]
+    return [each for each in unlike if not any(beats(other, each) for other in unlike)]
 
 
 class _Estimate:
@@ -198,7 +203,10 @@ def _tuned(
             return
         forms, settings, name = following
         recipe = recipe_of(forms, name, settings)
-        found = compress(wanted.checkpoint, recipe, wanted.data, folder / name, wanted.seed, progress=progress)
+        found = compress(
+            wanted.checkpoint, recipe, wanted.data, folder / name, wanted.seed,
+            progress=progress, teachers=wanted.teachers if settings.teacher else NOBODY,
+        )  # fmt: skip
         first, last = found.record.steps[0].figures, found.record.steps[-1].figures
         figures = shares(found.subject, original) | {
             f"d{name}": last[f"valid.{name}"] - first[f"valid.{name}"] for name in ("auc", "gauc", "logloss")

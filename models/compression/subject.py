@@ -63,6 +63,8 @@ class Material:
     original: Subject
     """What the recipe started from."""
     progress: bool
+    teachers: tuple[Network, ...] = ()
+    """Whom a step that is taught learns from, in evaluation mode. None: from the original."""
 
     def calibration(self, impressions: int) -> Iterator[Batch]:
         """About so many impressions of the training split, the same ones for the same seed."""

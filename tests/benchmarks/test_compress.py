@@ -38,5 +38,8 @@ def test_quick_measures_the_simulated_data(tmp_path: Path, monkeypatch: pytest.M
         assert np.isfinite(figures[f"marketplace.{name}"])
     assert figures["marketplace.macs_ratio"] > 5
     assert figures["marketplace.dgauc_low"] <= figures["marketplace.dgauc"] <= figures["marketplace.dgauc_high"]
-    assert figures["marketplace.control.dauc"] >= -0.2
+    for own in ("", "own."):
+        gained, control = (figures[f"marketplace.{own}{side}dauc"] for side in ("", "control."))
+        assert control >= -0.2
+        assert figures[f"marketplace.{own}against_control.dauc"] == pytest.approx(gained - control)
     assert [row[0] for row in report.tables[0].rows] == ["original", "prune", "factorise", "values", "fine_tune"]

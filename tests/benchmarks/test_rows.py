@@ -41,4 +41,4 @@ def test_every_method_in_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture
     assert report.figures["rows.none.start.auc"] == found[-2].auc
     report.save(tmp_path / "rows.json", {})
     drawn = pictures.run(argparse.Namespace(files=[tmp_path / "rows.json"], out=tmp_path))
-    assert drawn.tables[0].rows == [("rows-start", 4), ("rows-scratch", 4)]
+    assert drawn.tables[0].rows == [("rows-start", 5), ("rows-scratch", 5)]

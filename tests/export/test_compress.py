@@ -51,6 +51,22 @@ def test_a_recipe_makes_a_checkpoint_and_says_what_it_did(
     assert certificate.differences["auc"].value == pytest.approx(figures["dauc"])
 
 
+def test_the_certificate_names_the_teachers(
+    market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: taught\nsteps:\n  - {step: fine_tune, teacher: 10, evaluations: 1}\n")
+    asked = [*options(trained, market, recipe), "--out", str(tmp_path / "out"), "--teacher"]
+    name = trained.finerank.folder.name
+    assert main([*asked, str(trained.finerank.folder)]) == 0
+    assert f"  taught by {name} (seed 1)" in capsys.readouterr().out.splitlines()
+    certificate = open_checkpoint(tmp_path / "out").certificate()
+    assert certificate is not None
+    assert [(each.name, each.weights) for each in certificate.teachers] == [(name, certificate.original_weights)]
+    assert main([*asked, str(tmp_path / "absent")]) == 2
+    assert f"adrank compress: {tmp_path}/absent/config.json: cannot be read" in capsys.readouterr().err
+
+
 def test_a_bundle_carries_the_certificate_of_its_own_weights_only(
     market: Market, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

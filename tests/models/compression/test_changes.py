@@ -31,6 +31,13 @@ def test_changes_name_the_dropped_fields() -> None:
     )
 
 
+def test_many_tables_that_changed_alike_are_counted() -> None:
+    before = GwenConfig(kind="gwen")
+    tables = {f"t{i}": TableConfig(values="int4" if i else "int8") for i in range(5)}
+    after = before.model_copy(update={"tables": tables})
+    assert changes(before, after) == ('tables: {"values": "int8"} of 1, {"values": "int4"} of 4',)
+
+
 def test_a_recipe_of_table_steps(tmp_path: Path) -> None:
     data = shop(tmp_path)
     original = trained(GWEN, data, tmp_path / "original", embedding_l2=0.01)

@@ -1,6 +1,7 @@
 """A search for a recipe: what it combines, what it keeps, how it goes on, and that the test split stays unread."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,5 +115,6 @@ def test_the_front_has_what_no_other_beats(market: Market, trained: Trained, tmp
 
     small, good, beaten = candidate("s", 0.1, -0.01), candidate("g", 0.3, 0.0), candidate("b", 0.4, -0.005)
     assert [each.name for each in front([small, beaten, good])] == ["s", "g"]
+    assert [each.name for each in front([small, good, replace(small, name="again")])] == ["s", "g"], "equal ones once"
     assert best_of([small, beaten, good], read_target("dgauc>=0")).name == "g"
     assert best_of([small, beaten, good], read_target("bytes<=0.2")).name == "s"
