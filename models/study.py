@@ -52,8 +52,10 @@ class Search:
 
 
 @contextmanager
-def open_study(search: Search, folder: Path) -> Iterator[optuna.Study]:
+def open_study(search: Search, folder: Path, warmup: int = 1) -> Iterator[optuna.Study]:
     """The study in `folder`, begun or continued. Trials that were cut off are put in front of the queue.
+
+    A trial is not pruned before its evaluation number `warmup`.
 
     ConfigError when the folder's study searches something else, or another process is at it.
     """
@@ -62,7 +64,7 @@ def open_study(search: Search, folder: Path) -> Iterator[optuna.Study]:
             storage=storage,
             study_name=search.config.name,
             direction="minimize" if search.config.training.monitor == "logloss" else "maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=warmup),
             load_if_exists=True,
         )
         _begin(study, search, folder)

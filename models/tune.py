@@ -56,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
         f"(default {EVALUATIONS})",
     )
     p.add_argument(
+        "--warmup",
+        type=at_least(1),
+        metavar="N",
+        default=1,
+        help="the first evaluation of a trial at which it may be pruned (default 1)",
+    )
+    p.add_argument(
         "--out",
         type=folder_to_write,
         metavar="DIR",
@@ -109,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
     if options.fresh and folder.exists():
         shutil.rmtree(folder)
     search = Search(config, space, data, tuple(options.seeds))
-    with open_study(search, folder) as study:
+    with open_study(search, folder, options.warmup) as study:
         search_on(study, search, folder, options.trials, progress=not options.quiet)
         trials = finished(study)
         best = study.best_trial if any(trial.state == TrialState.COMPLETE for trial in trials) else None

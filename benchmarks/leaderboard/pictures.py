@@ -4,7 +4,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
+from benchmarks.leaderboard.naming import name_points
 from benchmarks.leaderboard.page import TITLES, Figures, ordered, picture_names
 
 
@@ -37,17 +39,22 @@ def _differences(figures: Figures, dataset: str, reference: str) -> Figure:
 
 
 def _times(figures: Figures, dataset: str) -> Figure:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.subplots()
+    points = []
     for model in ordered(figures, dataset):
         if (ms := figures.get(f"{dataset}.{model}.ms_500")) is not None:
             auc = figures[f"{dataset}.{model}.auc"]
             axes.plot(ms, auc, marker="o", markersize=4, color="tab:blue")
-            axes.annotate(model, (ms, auc), xytext=(4, 3), textcoords="offset points", fontsize=8)
+            points.append((model, ms, auc))
     axes.set_xscale("log")
-    axes.margins(x=0.2)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.2, y=0.1)
     axes.grid(visible=True, which="both", alpha=0.2)
     axes.set_xlabel("milliseconds for 500 candidates, one thread")
     axes.set_ylabel("AUC")
     axes.set_title(TITLES[dataset])
+    name_points(axes, points)
     return figure

@@ -154,6 +154,15 @@ def test_poor_trials_are_pruned(command: Command, monkeypatch: pytest.MonkeyPatc
     assert all(len(trial.intermediate_values) == 1 for trial in pruned)
 
 
+def test_no_trial_is_pruned_before_its_warmup(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "STARTUP", 2)
+    rates = {"training.learning_rate": {"kind": "choice", "values": [0.01, 0.000001]}}
+    assert command(command.config(monitor="logloss"), "--warmup", "2", trials=6, space=rates) == 0
+    trials = command.trials()
+    assert {trial.state for trial in trials} == {TrialState.PRUNED, TrialState.COMPLETE}
+    assert all(list(trial.intermediate_values) == [1, 2] for trial in trials)
+
+
 def test_several_seeds_are_averaged(command: Command) -> None:
     assert command(command.config(), "--seeds", "1", "2", trials=1) == 0
     (trial,) = command.trials()
