@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # Two images of the service, `docker build --target cpu .` and `--target gpu`. They hold bundle/, control/, service/ and
 # adrank.py, and what those need, by hash. Bundles are mounted at /bundles, never built in: see docker-compose.yml.
+# Beside them `--target outcomes`, the collector, and `--target loadtest`, the load generator.
 #
 # The root file system may be read-only; /tmp must be writable (metrics of several workers, the state of a lone process).
 
@@ -61,3 +62,46 @@ HEALTHCHECK --interval=5s --timeout=2s --start-period=60s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"ADRANK_PORT\"]}/readyz', timeout=1)"]
 ENTRYPOINT ["python", "adrank.py"]
 CMD ["serve"]
+
+FROM ${PYTHON_IMAGE} AS build-outcomes
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+COPY deploy/requirements/outcomes.txt /tmp/requirements.txt
+RUN /opt/venv/bin/python -m pip install --no-deps --require-hashes --requirement /tmp/requirements.txt
+COPY bundle /app/bundle
+COPY control /app/control
+COPY outcomes /app/outcomes
+COPY adrank.py /app/adrank.py
+RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app && mkdir /tmp/empty
+
+FROM ${PYTHON_IMAGE} AS outcomes
+COPY --from=build-outcomes /opt/venv /opt/venv
+COPY --from=build-outcomes /app /app
+# A volume that is mounted there for the first time takes over its owner.
+COPY --from=build-outcomes --chown=10001:10001 /tmp/empty /outcomes
+ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "adrank.py"]
+CMD ["outcomes", "--help"]
+
+FROM ${PYTHON_IMAGE} AS build-loadtest
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+COPY deploy/requirements/loadtest.txt /tmp/requirements.txt
+RUN /opt/venv/bin/python -m pip install --no-deps --require-hashes --requirement /tmp/requirements.txt
+COPY client /app/client
+COPY loadtest /app/loadtest
+COPY adrank.py /app/adrank.py
+RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
+
+FROM ${PYTHON_IMAGE} AS loadtest
+COPY --from=build-loadtest /opt/venv /opt/venv
+COPY --from=build-loadtest /app /app
+ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "adrank.py"]
+CMD ["loadtest", "--help"]

@@ -39,7 +39,7 @@ test: check
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 lock: setup
-	for extra in cpu gpu; do $(BIN)/uv pip compile pyproject.toml --extra $$extra --extra s3 --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file deploy/requirements/$$extra.txt; done
+	for extras in "cpu s3" "gpu s3" outcomes loadtest; do $(BIN)/uv pip compile pyproject.toml $$(printf -- '--extra %s ' $$extras) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --output-file deploy/requirements/$${extras%% *}.txt; done
 
 openapi: setup
 	ADRANK_UPDATE_DOCS=1 $(BIN)/python -m pytest tests/docs/test_openapi_document.py

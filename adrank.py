@@ -28,6 +28,7 @@ COMMANDS = {
     "release": ("control.release", "change which bundle a running service serves, and go back"),
     "experiment": ("outcomes.experiment", "compare bundles and settings on users"),
     "loadtest": ("loadtest.command", "load a service, and hold it against what it promises"),
+    "capacity": ("loadtest.capacity.command", "replicas, cores, memory and Redis for a load"),
     "bench": ("benchmarks.command", "measure, against plain baselines and peers"),
 }
 

@@ -22,6 +22,7 @@ BENCHES = {
     "outcomes": ("benchmarks.outcomes", "what it costs to log answers, and how fast they are collected"),
     "gate": ("benchmarks.gate", "what the gate says of bundles against another one, and how long it takes"),
     "swap": ("benchmarks.swap", "another bundle under load: what swaps cost requests and memory"),
+    "stop": ("benchmarks.stop", "the service told to end under load: requests that get no answer"),
     "rows": ("benchmarks.rows", "AUC with fewer embedding rows for 10^6 simulated ads, by each method"),
     "pictures": ("benchmarks.pictures", "nothing, but draw the curves that others saved"),
     "eligibility": ("benchmarks.eligibility", "targeting, filters and flags of ads over a large catalogue"),
@@ -36,6 +37,7 @@ BENCHES = {
     "aa": ("benchmarks.aa", "experiments without a difference: how often one is seen all the same"),
     "closed-loop": ("benchmarks.closed_loop", "experiments on simulated users, verdicts held against the truth"),
     "load-proofs": ("benchmarks.load_proofs", "whether load tests judge rightly, and what wrk sees at the same rate"),
+    "capacity": ("benchmarks.capacity", "whether the simulated knee is the measured one, and what one Redis takes"),
     "http": ("benchmarks.http.bench", "the service over HTTP, side by side with other servers"),
 }
 """name -> module with `add_arguments(parser)` and `run(arguments) -> Report`, and what it measures."""

@@ -57,10 +57,14 @@ def changing(parser: argparse.ArgumentParser) -> None:
 
 def admin_of(arguments: argparse.Namespace) -> Admin:
     """The admin endpoints that the arguments name. OSError for a key file that cannot be read."""
-    key = os.environ.get(KEY_VARIABLE)
-    if arguments.key_file is not None:
-        key = Path(arguments.key_file).read_text(encoding="utf-8").strip()
-    return Admin(arguments.url, key, who_of(arguments))
+    return Admin(arguments.url, key_of(arguments.key_file, KEY_VARIABLE), who_of(arguments))
+
+
+def key_of(file: str | None, variable: str) -> str | None:
+    """The key in the file, else in the variable, else None. Of two with a comma between, which a service takes while
+    one follows the other, the first. OSError for a file that cannot be read."""
+    said = os.environ.get(variable) if file is None else Path(file).read_text(encoding="utf-8")
+    return said.partition(",")[0].strip() if said else None
 
 
 def who_of(arguments: argparse.Namespace) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from models.marketplace.simulate import Asked, Simulation, SimulationError, figures
+from control.command_line import key_of
+from models.marketplace.simulate import KEY_VARIABLE, Asked, Simulation, SimulationError, figures
 from models.marketplace.spec import MarketplaceSpec
 from models.marketplace.visitors import Visitors
 
@@ -94,7 +95,8 @@ def visit(url: str, visiting: Visiting, *, progress: bool) -> dict[str, float]:
     if visiting.before is not None:
         visitors.histories[...] = np.load(visiting.before)
     together = min(100, visiting.spec.users)
-    simulation = Simulation(visitors, Asked(url, visiting.k, together, concurrency=8, rate=None))
+    key = key_of(None, KEY_VARIABLE)
+    simulation = Simulation(visitors, Asked(url, visiting.k, together, concurrency=8, rate=None, key=key))
     try:
         with tqdm(total=visiting.visits, unit=" visits", desc="visits", disable=not progress) as bar:
             asyncio.run(simulation.run(visiting.visits, bar))

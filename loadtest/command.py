@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from loadtest.disturbances import ab, redis_loss, swap
+from loadtest.footprint import footprint
 from loadtest.generators import Generators
 from loadtest.report import page
 from loadtest.result import Result
@@ -81,8 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         "--mix", type=Path, default=MIX, metavar="FILE", help="what the traffic is made of [loadtest/mix.json]"
     )
     parser.add_argument("--give-histories", action="store_true", help="with --url: send events for the visitors first")
-    parser.add_argument("--key-file", type=Path, metavar="FILE", help="with the service's key, if it asks for one")
-    parser.add_argument("--admin-key-file", type=Path, metavar="FILE", help="with its key of administration")
+    parser.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="with the service's key [the variable ADRANK_API_KEY]"
+    )
+    parser.add_argument(
+        "--admin-key-file", type=Path, metavar="FILE", help="with its key of administration [ADRANK_ADMIN_KEY]"
+    )
     parser.add_argument("--other", metavar="ID", help="a second bundle, beside the first: for swap and ab")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="of one request [%(default)g]")
     parser.add_argument("--seed", type=int, default=1, help="[%(default)s]")
@@ -102,8 +107,8 @@ def _run(arguments: argparse.Namespace, slo: Slo, mix: Mix) -> Result:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adrank-load-")))
         ours, theirs = _cores() if arguments.url is None else (None, None)
-        headers = _bearer(arguments.key_file)
-        url, example, store = arguments.url, {}, None
+        headers = _bearer(arguments.key_file, "ADRANK_API_KEY")
+        url, example, store, pid = arguments.url, {}, None, None
         if url is None:
             options = list(arguments.serve)
             if arguments.scenario == "redis-loss":
@@ -111,7 +116,7 @@ def _run(arguments: argparse.Namespace, slo: Slo, mix: Mix) -> Result:
                 stack.callback(store.kill)
                 options += ["--redis-url", store.url]
             served: Served = stack.enter_context(serve(arguments.bundle, options, theirs))
-            url, example = served.url, served.example
+            url, example, pid = served.url, served.example, served.pid
         service = Service(url, headers)
         stack.callback(service.close)
         mix = _with_values(mix, example)
@@ -146,15 +151,18 @@ def _run(arguments: argparse.Namespace, slo: Slo, mix: Mix) -> Result:
             peak=arguments.peak,
         )
         found = _found(arguments, test, store)
+        control, processes = control_of(service), service.bundles().state.processes
         return Result(
             scenario=arguments.scenario,
             url=url,
-            bundle=control_of(service).bundle_id,
+            bundle=control.bundle_id,
             slo=slo,
             seed=arguments.seed,
             stretches=found.stretches,
             closed=found.closed,
             knee=found.knee,
+            saturated=found.saturated,
+            footprint=footprint(control.ladder, len(processes), pid),
         )
 
 
@@ -162,12 +170,16 @@ def _found(arguments: argparse.Namespace, test: Test, store: Store | None) -> Fo
     if store is not None:
         return redis_loss(test, store)
     if arguments.scenario in BY_CHANGES:
-        return BY_CHANGES[arguments.scenario](test, arguments.other, _bearer(arguments.admin_key_file))
+        return BY_CHANGES[arguments.scenario](
+            test, arguments.other, _bearer(arguments.admin_key_file, "ADRANK_ADMIN_KEY")
+        )
     return SCENARIOS[arguments.scenario](test)
 
 
-def _bearer(file: Path | None) -> dict[str, str]:
-    return {} if file is None else {"Authorization": f"Bearer {file.read_text(encoding='utf-8').strip()}"}
+def _bearer(file: Path | None, variable: str) -> dict[str, str]:
+    """The header with the key in the file, else in the variable; of two with a comma between, the first."""
+    said = os.environ.get(variable, "") if file is None else file.read_text(encoding="utf-8")
+    return {"Authorization": f"Bearer {key}"} if (key := said.partition(",")[0].strip()) else {}
 
 
 def _pool(arguments: argparse.Namespace, slo: Slo) -> int:

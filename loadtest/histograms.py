@@ -44,6 +44,11 @@ class Histogram:
         """Everything that `other` has seen."""
         self._hdr.add(other._hdr)
 
+    def values(self) -> list[tuple[float, int]]:
+        """Milliseconds and how many of them, ascending."""
+        found = self._hdr.get_recorded_iterator()
+        return [(each.value_iterated_to / 1e3, int(each.count_at_value_iterated_to)) for each in found]
+
     @property
     def count(self) -> int:
         """How many values."""

@@ -58,7 +58,7 @@ class Knee:
         return {"rate": self.rate, "bounded": self.bounded, "steps": [step.summary() for step in self.steps]}
 
 
-def find_knee(measure: Measure, capacity: float, slo: Slo) -> Knee:
+def find_knee(measure: Measure, capacity: float, slo: Slo, splits: int = SPLITS) -> Knee:
     """`capacity`: requests a second of a closed loop. A step that does not hold, or cannot be judged, is tried once
     more: a moment of somebody else's work must not decide."""
     steps: list[Step] = []
@@ -84,7 +84,7 @@ def find_knee(measure: Measure, capacity: float, slo: Slo) -> Knee:
         good = bad if at(bad) else 0.0
     if good and bad is not None:
         bad = min(step.rate for step in steps if step.rate > good)
-        for _ in range(SPLITS):
+        for _ in range(splits):
             middle = (good + bad) / 2
             if at(middle):
                 good = middle

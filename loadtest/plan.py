@@ -78,7 +78,8 @@ class Part(Line):
     lag: str
     """From the intended start to when it was sent, of all requests."""
     stages: dict[str, str]
-    """Of Server-Timing, and `network`: what lies outside of the service's own total."""
+    """Of Server-Timing; `network`: what lies outside of the service's own total, `work`: the total without waiting for
+    its turn, `turn`: eligibility and all stages, which are one piece of work."""
     bundles: dict[str, str]
     """Latency by the bundle that answered."""
     windows: dict[int, Window]

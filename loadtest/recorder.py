@@ -14,6 +14,8 @@ from loadtest.histograms import WINDOW_DIGITS, Histogram
 from loadtest.plan import Part, Window
 
 OK = "200"
+OUTSIDE = ("features", "queue", "total")
+"""Parts of Server-Timing that are not work of the request's turn: it waits, or they are all of it."""
 
 
 class Recorder:
@@ -64,8 +66,10 @@ class Recorder:
     def _time(self, timing: str, elapsed_ms: float) -> None:
         parts = timings(timing)
         if "total" in parts:
+            turn = sum(ms for name, ms in parts.items() if name not in OUTSIDE)
             parts["network"] = max(elapsed_ms - parts["total"], 0.0)
             parts["work"] = max(parts["total"] - parts.get("queue", 0.0), 0.0)
+            parts["turn"] = turn
         for name, ms in parts.items():
             self._stages[name].append(ms)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from loadtest.footprint import Footprint
 from loadtest.knee import Knee
 from loadtest.outcome import Outcome
 from loadtest.runner import Done
@@ -42,6 +43,9 @@ class Result:
     closed: Outcome | None = None
     """The same rate from clients that wait for their answers before they send again."""
     knee: Knee | None = None
+    saturated: Outcome | None = None
+    """A closed loop that sends without pause: the service always has work."""
+    footprint: Footprint | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -66,5 +70,13 @@ class Result:
             "stretches": [each.summary() for each in self.stretches],
             "closed_loop": None if self.closed is None else self.closed.summary(),
             "knee": None if self.knee is None else self.knee.summary(),
+            "saturated": None if self.saturated is None else _with_turns(self.saturated),
+            "footprint": None if self.footprint is None else self.footprint.model_dump(),
             "notes": self.notes,
         }
+
+
+def _with_turns(saturated: Outcome) -> dict[str, Any]:
+    """With every turn's time, encoded: what `adrank capacity` draws from."""
+    turns = saturated.stages.get("turn")
+    return saturated.summary() | {"turns": None if turns is None else turns.encode()}

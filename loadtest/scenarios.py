@@ -40,6 +40,8 @@ class Found:
     stretches: list[Stretch]
     closed: Outcome | None = None
     knee: Knee | None = None
+    saturated: Outcome | None = None
+    """A closed loop that sends without pause."""
 
 
 def steady(test: Test) -> Found:
@@ -60,7 +62,7 @@ def capacity(test: Test) -> Found:
         return test.runner.measure(Phase(name, curve, test.warm_up_s))
 
     knee = find_knee(step, max(reached.achieved_rate, 1.0), test.slo)
-    return replace(steady(test), knee=knee)
+    return replace(steady(test), knee=knee, saturated=reached)
 
 
 def spike(test: Test) -> Found:

@@ -9,6 +9,7 @@ from control.changes import AnyChange, ChangeError, Rollback, audited, changed
 from control.reports import AuditAnswer, ChangeAnswer, StateAnswer
 from control.state import Desired
 from service.errors import ConflictError, InvalidRequestError, NotReadyError
+from service.log_lines import Said
 from service.state_stores import Known, StateStore
 
 log = logging.getLogger("adrank.admin")
@@ -54,15 +55,8 @@ class AdminDesk:
                 if asked.expected is not None or attempt == ATTEMPTS - 1:
                     raise
                 continue
-            log.warning(
-                "request %s: %s by %s: version %d instead of %d: %s",
-                request_id,
-                asked.action,
-                asked.who,
-                state.version,
-                before,
-                asked.why,
-            )
+            said = {"request_id": request_id, "action": asked.action, "who": asked.who, "why": asked.why}
+            log.warning(Said("the state is changed", **said, version=state.version, before=before))
             return ChangeAnswer(request_id=request_id, version=state.version)
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -21,7 +21,6 @@ AUDITED = 100
 """Lines of the audit log when nothing is said."""
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "No key, or a wrong one"},
-    403: {"model": Problem, "description": "No key is set, and others than this machine can reach the service"},
     422: {"model": Problem, "description": "A field is wrong, or the change is impossible as the state stands"},
     503: {"model": Problem, "description": "No state yet, or its store does not answer"},
 }

@@ -1,6 +1,5 @@
 """The routes: parse, delegate, answer."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from starlette.routing import request_response
 
 from bundle.ladder import FULL, Worth
 from service.checks import event_kinds
+from service.errors import NotReadyError
 from service.events import EventLog
 from service.flag_changes import FlagDesk
 from service.follower import Follower
@@ -52,10 +52,13 @@ from service.shadow import ShadowDesk
 from service.standing import standing
 from service.timing import RequestTiming
 
-log = logging.getLogger("adrank.request")
 JSON = "application/json"
+DRAINING = "draining"
+"""In the state of each request's scope, once the process is about to end (service/stopping.py)."""
+NO_KEY: dict[str, Any] = {"model": Problem, "description": "The setting api_key asks for a key: none, or a wrong one"}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The body is not JSON"},
+    401: NO_KEY,
     408: {"model": Problem, "description": "The body did not arrive in time"},
     413: {"model": Problem, "description": "The body is too large"},
     422: {"model": Problem, "description": "A field is wrong; the body names it and what is accepted"},
@@ -66,7 +69,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 ARM_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "X-Adrank-Arm without the key of testing_key, or with a wrong one"},
+    401: {"model": Problem, "description": f"{NO_KEY['description']}; or X-Adrank-Arm without the key of testing_key"},
     403: {"model": Problem, "description": "X-Adrank-Arm while no testing_key is set"},
 }
 
@@ -137,7 +140,7 @@ def _ranking(router: APIRouter, services: Services) -> None:
                 endpoint,
                 methods=["POST"],
                 openapi_extra=body_of(request.__name__) | documented,
-                responses={200: {"model": response}, **(ARM_PROBLEMS if documented else {}), **PROBLEMS},
+                responses={200: {"model": response}, **PROBLEMS, **(ARM_PROBLEMS if documented else {})},
                 response_class=Response,
                 response_model=None,
                 tags=["ranking"],
@@ -163,7 +166,7 @@ def _ranking(router: APIRouter, services: Services) -> None:
             services.recent.add(body, timing.inputs.stored)
         answered = RANK_RESPONSE.dump_json(answer)
         services.served.add(request.state.request_id, str(asked.user_id), body, answered, timing)
-        return _timed(answered, request, timing, services.metrics)
+        return _timed(answered, timing, services.metrics)
 
     @post("/v1/score", ScoreRequest, ScoreResponse, parameters=[ARM_PARAMETER])
     async def score(request: Request) -> Response:
@@ -172,7 +175,7 @@ def _ranking(router: APIRouter, services: Services) -> None:
         forced = forced_arms(request, services.testing_key)
         asked = parse(ScoreRequest, await request.body())
         answer = await services.ranker.score(asked, request.state.request_id, timing, forced)
-        return _timed(SCORE_RESPONSE.dump_json(answer), request, timing, services.metrics)
+        return _timed(SCORE_RESPONSE.dump_json(answer), timing, services.metrics)
 
     @post("/v1/events", EventsRequest, EventsResponse)
     async def events(request: Request) -> Response:
@@ -201,7 +204,7 @@ def _flags(router: APIRouter, services: Services) -> None:
     @router.get(
         path,
         openapi_extra=query_of(FlagsQuery),
-        responses={200: {"model": FlagsResponse}, **{status: PROBLEMS[status] for status in (422, 503)}},
+        responses={200: {"model": FlagsResponse}, **{status: PROBLEMS[status] for status in (401, 422, 503)}},
         response_model=None,
         tags=["operations"],
     )
@@ -213,11 +216,13 @@ def _flags(router: APIRouter, services: Services) -> None:
 
 
 def _operations(router: APIRouter, services: Services) -> None:
-    not_ready: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "No bundle is loaded yet"}}
+    not_ready: dict[int | str, dict[str, Any]] = {
+        503: {"model": Problem, "description": "No bundle is loaded yet, or the process is about to end"}
+    }
 
     @router.get(
         "/v1/bundles",
-        responses={200: {"model": BundlesResponse}, **not_ready},
+        responses={200: {"model": BundlesResponse}, 401: NO_KEY, **not_ready},
         response_model=None,
         tags=["operations"],
     )
@@ -231,8 +236,10 @@ def _operations(router: APIRouter, services: Services) -> None:
         return {"status": "ok"}
 
     @router.get("/readyz", response_model=Health, responses=not_ready, tags=["operations"])
-    async def readyz() -> dict[str, str]:
-        """A bundle is loaded and proved; requests are answered."""
+    async def readyz(request: Request) -> dict[str, str]:
+        """A bundle is loaded and proved, and the process is not about to end; requests are answered."""
+        if request.scope["state"].get(DRAINING):
+            raise NotReadyError("the process is about to end: it takes requests, but not for long")
         return {"status": "ready", "bundle_id": services.registry.live.id}
 
     @router.get(
@@ -249,24 +256,10 @@ def _timing(request: Request) -> RequestTiming:
     return timing
 
 
-def _timed(body: bytes, request: Request, timing: RequestTiming, metrics: Metrics) -> Response:
-    """The answer; its record of times goes into the header, the metrics and the log."""
+def _timed(body: bytes, timing: RequestTiming, metrics: Metrics) -> Response:
+    """The answer; its record of times goes into the header and the metrics; the middleware puts it into the log."""
     metrics.ranked(timing)
-    header = timing.server_timing()
-    log.log(
-        logging.INFO if timing.degraded else logging.DEBUG,
-        "request=%s route=%s version=%d arms=%s bundle=%s user=%s rung=%s degraded=%s times=%s",
-        request.state.request_id,
-        request.scope["path"],
-        timing.version,
-        ",".join(f"{experiment}:{arm}" for experiment, arm in timing.arms.items()) or "none",
-        timing.bundle_id,
-        timing.user,
-        timing.rung,
-        timing.degraded,
-        header,
-    )
-    return Response(body, headers={"Server-Timing": header}, media_type=JSON)
+    return Response(body, headers={"Server-Timing": timing.server_timing()}, media_type=JSON)
 
 
 async def describe_bundles(services: Services) -> BundlesResponse:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import importlib.metadata
 import secrets
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,7 +19,7 @@ from service.admin_routes import add_admin_routes
 from service.api import Services, add_routes
 from service.background import Background
 from service.breaker import Breaker
-from service.credentials import Credential, is_loopback
+from service.credentials import Credential
 from service.errors import ServiceError
 from service.events import EventLog
 from service.features import EmbeddedStore, FeatureStore
@@ -31,8 +30,9 @@ from service.follower import Follower, Pace
 from service.gated_preparer import GatedPreparer
 from service.loaded import LoadedBundle
 from service.loading import load_bundle
+from service.log_lines import configure_logging
 from service.metrics import Metrics
-from service.middleware import BodyMiddleware, InFlightMiddleware, RequestIdMiddleware
+from service.middleware import BodyMiddleware, InFlightMiddleware, KeyMiddleware, RequestIdMiddleware
 from service.openapi import document
 from service.problem import http_problem, problem
 from service.ranker import Ranker
@@ -41,6 +41,7 @@ from service.redis_flags import RedisFlags
 from service.redis_state import RedisState
 from service.redis_store import LogKeys, RedisStore
 from service.registry import Registry
+from service.request_lines import RequestLines
 from service.runner import InThreads, InTurns
 from service.served_log import ServedLog
 from service.settings import Settings, read_settings
@@ -50,6 +51,7 @@ from service.state_stores import StateStore
 from service.traffic import Traffic
 from service.user_cache import Limits, UserCache
 from service.user_features import UserReader
+from service.version import VERSION
 
 
 def create_app(
@@ -128,27 +130,31 @@ def create_app(
 
     app = FastAPI(
         title="adrank",
-        version=_version(),
+        version=VERSION,
         description="Ranks ads from one bundle.",
         lifespan=lifespan,
         redirect_slashes=False,
     )
     app.state.services = services
     add_routes(app.router, services)
-    credential = Credential("admin_key", settings.admin_key, is_loopback(settings.host))
-    add_admin_routes(app.router, AdminDesk(states), credential)
+    add_admin_routes(app.router, AdminDesk(states), Credential.of("admin_key", settings.admin_key))
     app.openapi = partial(document, app)  # type: ignore[method-assign]
     app.add_exception_handler(ServiceError, _expected)
     app.add_exception_handler(HTTPException, _http)
     app.add_middleware(BodyMiddleware, limit=settings.max_body_bytes, timeout_s=settings.body_timeout_ms / 1e3)
     app.add_middleware(InFlightMiddleware, limit=settings.max_in_flight, metrics=metrics, traffic=traffic)
-    app.add_middleware(RequestIdMiddleware, metrics=metrics)
+    if settings.api_key is not None:
+        callers = Credential.of("api_key", settings.api_key)
+        app.add_middleware(KeyMiddleware, callers=callers, testers=Credential.of("testing_key", settings.testing_key))
+    app.add_middleware(RequestIdMiddleware, metrics=metrics, lines=RequestLines(settings.log_requests_per_second))
     return app
 
 
 def app_from_environment() -> FastAPI:
     """What each of several worker processes runs; the settings come from ADRANK_* variables."""
-    return create_app(read_settings(), own_process=True)
+    settings = read_settings()
+    configure_logging(settings)
+    return create_app(settings, own_process=True)
 
 
 def make_store(settings: Settings, registry: Registry) -> FeatureStore:
@@ -213,10 +219,3 @@ async def _http(request: Request, error: Exception) -> Response:
         raise error
     message = f"{request.method} {request.url.path}: {error.detail}"
     return http_problem(error.status_code, message, request.state.request_id, dict(error.headers or {}))
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("adrank")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"

@@ -9,6 +9,7 @@ from bundle.record import Event, pack_events
 from bundle.schema import UNKNOWN
 from service.checks import check_events, readers
 from service.errors import StoreError
+from service.log_lines import Said
 from service.metrics import Metrics
 from service.registry import Registry
 from service.schemas import EventsRequest, EventsResponse
@@ -60,7 +61,9 @@ class EventLog:
                     ) from error
                 raise StoreError(f"the feature store did not take the events: {error}") from error
             if done.anew:
-                log.warning("request %s: %d unreadable records were started anew by events", request_id, done.anew)
+                log.warning(
+                    Said("unreadable records were started anew by events", request_id=request_id, records=done.anew)
+                )
                 self.metrics.started_anew(done.anew)
             logged = done.logged
             self.metrics.log_trimmed("events", done.trimmed)

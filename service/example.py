@@ -24,10 +24,12 @@ def example_request(bundle: Bundle, k: int = 5) -> dict[str, Any]:
     }
 
 
-def curl_line(bundle: Bundle, address: str) -> str:
-    """A shell line that asks the service at `address` for ads."""
+def curl_line(bundle: Bundle, address: str, with_key: bool = False) -> str:
+    """A shell line that asks the service at `address` for ads. `with_key`: with the key that the variable
+    ADRANK_API_KEY of the shell has."""
     body = json.dumps(example_request(bundle), ensure_ascii=False)
-    return f"curl -s {address}/v1/rank -H 'content-type: application/json' -d {shlex.quote(body)}"
+    key = ' -H "authorization: Bearer $ADRANK_API_KEY"' if with_key else ""
+    return f"curl -s {address}/v1/rank -H 'content-type: application/json'{key} -d {shlex.quote(body)}"
 
 
 def _value(bundle: Bundle, field: FieldSpec) -> object:

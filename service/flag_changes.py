@@ -10,6 +10,7 @@ from service.ad_flags import AdFlags, canonical, rows_of_texts
 from service.checks import check_flags, check_flags_query
 from service.errors import StoreError
 from service.flag_stores import FLAGS, Change
+from service.log_lines import Said
 from service.registry import Registry
 from service.schemas import AdFlagsIn, AdFlagsOut, FlagsChanged, FlagsQuery, FlagsRequest, FlagsResponse
 from service.settings import Settings
@@ -47,7 +48,7 @@ class FlagDesk:
                     "is safe"
                 ) from error
             raise StoreError(f"the store did not take the flags: {error}") from error
-        log.info("request %s: flags of %d ads given, %d changed", request_id, len(changes), changed)
+        log.info(Said("flags of ads", request_id=request_id, given=len(changes), changed=changed))
         await self.flags.refresh()
         unknown = int((rows_of_texts(index, list(changes)) < FIRST_KNOWN).sum())
         return {"request_id": request_id, "changed": changed, "unknown_ads": unknown}

@@ -29,7 +29,7 @@ def forced_arms(request: Request, key: str | None) -> dict[str, str] | None:
         return None
     if key is None:
         raise ForbiddenError(f"{ARM_HEADER} is only taken with the key of testing_key, which is not set")
-    Credential("testing_key", key, open_without=False).check(request.headers)
+    Credential.of("testing_key", key).check(request.headers)
     return parse(given.decode("latin-1"))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -9,13 +10,14 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from control.reports import BundleReport, Check
 from service.gate import Job
-from service.gate_process import NICENESS, Line
+from service.gate_process import IDLE, Line
 from service.metrics import SHARED_DIR
 from service.settings import PREFIX, Settings, to_environment
 from service.verdicts import Verdict
@@ -26,6 +28,11 @@ SECRET = ("_KEY", "_REDIS_URL")
 WITHHELD = "withheld-from-the-gate"
 TOLD = 300
 """Characters of the helper's standard error that a report quotes."""
+CAP_SYS_NICE = 23
+"""Its number, of capabilities(7)."""
+LAST, FORWARD = 19, 10
+"""Priorities of the helper: at first, and once it had to wait too long. Of a core that is never idle they get a 70th
+and a tenth."""
 
 
 async def ask_helper(job: Job, settings: Settings) -> Verdict:
@@ -73,7 +80,11 @@ class Helper:
         """In a thread: what it finds."""
         with tempfile.TemporaryFile() as errors:
             process = self._start(errors)
-            with suppress(BrokenPipeError), process:  # of one that ended before it was told what to do
+            with (
+                _patient_for(self._settings.gate_idle_seconds, process),
+                suppress(BrokenPipeError),  # of one that ended before it was told what to do
+                process,
+            ):
                 mark = self._follow(process)
                 code = process.wait()
             checks = [*self._done]
@@ -94,7 +105,7 @@ class Helper:
             if self._unwanted:
                 raise RuntimeError("the gate's process was ended before it was started")
             self._process = subprocess.Popen(
-                [*_stepped_back(), sys.executable, "-P", "-m", "service.gate_process"],
+                command(patient=self._settings.gate_idle_seconds > 0),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -135,11 +146,45 @@ def told(check: Check) -> str:
     return " ".join(f"{check.name}: found {found}, limit {limit}{note}".split())
 
 
-def _stepped_back() -> list[str]:
-    """What starts a command with the lowest priority: an interpreter takes 10 ms of a core until it can step back by
-    itself."""
+@contextmanager
+def _patient_for(seconds: float, process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """After so long the helper comes forward, if it is not done by then."""
+    timer = threading.Timer(seconds, come_forward, [process])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def come_forward(process: "subprocess.Popen[bytes]") -> None:
+    """Whatever has kept every core busy until now, from here on the helper gets a share. Where the system does not
+    allow that, the helper stays as far behind as it is."""
+    with suppress(ProcessLookupError, PermissionError):
+        if process.poll() is None:
+            if sys.platform == "linux":
+                os.sched_setscheduler(process.pid, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, process.pid, FORWARD)
+
+
+def command(*, patient: bool) -> list[str]:
+    """What starts the helper. Its priority is given from outside: an interpreter takes 10 ms of a core until it can
+    step back by itself."""
     nice = shutil.which("nice")
-    return [] if nice is None else [nice, "-n", str(NICENESS)]
+    stepped_back = [] if nice is None else [nice, "-n", str(LAST if patient else FORWARD)]
+    idle = [IDLE] if patient and may_come_back() else []
+    return [*stepped_back, sys.executable, "-P", "-m", "service.gate_process", *idle]
+
+
+def may_come_back() -> bool:
+    """Whether the system would let a process out of the idle class again: sched(7)."""
+    if sys.platform != "linux":
+        return False
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NICE)
+    status = Path("/proc/self/status").read_text()
+    capabilities = int(status.partition("CapEff:")[2].split()[0], 16)
+    return allowed == resource.RLIM_INFINITY or allowed >= 20 - LAST or bool(capabilities >> CAP_SYS_NICE & 1)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -148,7 +193,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     ours = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join([ours, *filter(None, [kept.get("PYTHONPATH")])])
     told = to_environment(settings)
-    told |= {name: WITHHELD for name in told if name.endswith(SECRET)}
+    told |= {name: f"{WITHHELD}-{name}" for name in told if name.endswith(SECRET)}
     return kept | told | {"PYTHONPATH": path}
 
 

@@ -1,21 +1,21 @@
 """The gate's helper: `python -m service.gate_process`, started by gate_helper.py, one bundle each.
 
 It reads one line, a Job in JSON, and its settings from ADRANK_* variables. It writes one line of JSON for each check,
-and a last one when it is done. It gives way to everything else on the machine, is the first that the system ends when
-memory is short, and ends by itself when whoever started it does.
+and a last one when it is done. It gives way to everything else on the machine until it is told to come forward, is the
+first that the system ends when memory is short, and ends by itself when whoever started it does.
 """
 
 # ruff: noqa: E402
 import os
 import sys
 
-NICENESS = 19
+IDLE = "idle"
+"""The argument with which it takes only time of a processor that nothing else wants."""
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before the libraries load that read them
     os.environ[_name] = "1"
-if __name__ == "__main__":  # before they load at all, which takes a second of a core that requests may be using
-    os.nice(NICENESS)
-    if sys.platform == "linux":  # of a core that requests use, less than the lowest priority takes: 3 parts of 1,000
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+if __name__ == "__main__" and IDLE in sys.argv:  # before they load, which takes a second of a core of requests
+    # Of a core that is never idle this is 3 parts of 1,000, the lowest priority would be 15.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 import contextlib
 import logging

@@ -39,6 +39,14 @@ class GateSettings(BaseSettings):
     gate_timeout_seconds: float = Field(
         300.0, gt=0, le=86_400, description="Longest time a new bundle is fetched and judged; then it is refused."
     )
+    gate_idle_seconds: float = Field(
+        20.0,
+        ge=0,
+        le=86_400,
+        description="For so long a bundle is judged only in time of a processor that nothing else wants; then its "
+        "process gets a tenth of a core that is never idle. That needs root or RLIMIT_NICE of 10; without, it goes on "
+        "with the lowest priority.",
+    )
     gate_verdict_seconds: float = Field(
         60.0, ge=0, le=86_400, description="How long the processes of one host go by a verdict that one of them got."
     )

@@ -1,4 +1,4 @@
-"""Pure ASGI, from the outside in: request id and last resort, a free place in flight, the body's size and time."""
+"""Pure ASGI, from the outside in: request id and last resort, key, a free place in flight, the body's size and time."""
 
 import asyncio
 import logging
@@ -9,9 +9,12 @@ from time import perf_counter
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.credentials import Credential, shown_key
 from service.errors import BodyTimeoutError, BodyTooLargeError, OverloadedError
+from service.log_lines import Said
 from service.metrics import NONE, Metrics
 from service.problem import problem, unexpected
+from service.request_lines import RequestLines
 from service.timing import RequestTiming
 from service.traffic import Traffic
 
@@ -20,18 +23,21 @@ GONE = 499
 """Counted for callers that left before they had sent their request; nobody is there to answer."""
 PUTS = 8
 """Changes of flags in flight at the same time in one process; each takes a few milliseconds."""
-ADMIN = "/v1/admin/"
+API, ADMIN = "/v1/", "/v1/admin/"
+ARMS = ("/v1/rank", "/v1/score")
+"""Where X-Adrank-Arm is taken."""
 CHANGES = 4
 """Changes of what is served in flight at the same time in one process; each waits for its store."""
 SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Gives every request an id, counts its answer, and turns an error nobody expected into a bare 500."""
+    """Gives every request an id, counts its answer, logs it, and turns an error nobody expected into a bare 500."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, lines: RequestLines) -> None:
         self.app = app
         self.metrics = metrics
+        self.lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An X-Request-Id that is short and plain is taken over, otherwise one is made."""
@@ -56,13 +62,41 @@ class RequestIdMiddleware:
         except ClientDisconnect:
             status = GONE
         except Exception:
-            log.exception("request %s: unexpected error", request_id)
+            log.exception(Said("unexpected error", request_id=request_id))
             if status:  # the answer is half out: only cutting the connection tells the caller
                 raise
             await unexpected(request_id)(scope, receive, send_with_id)
         route = getattr(scope.get("route"), "path", "other")
         timing: RequestTiming | None = scope["state"].get("timing")
-        self.metrics.answered(route, status, perf_counter() - start, NONE if timing is None else timing.dealt)
+        seconds = perf_counter() - start
+        self.metrics.answered(route, status, seconds, NONE if timing is None else timing.dealt)
+        self.lines.answered(request_id, route, status, seconds, timing)
+
+
+class KeyMiddleware:
+    """Lets nobody into /v1/ who shows no key of `api_key`: before a place in flight is taken, and anything read.
+
+    Administration asks for a key of its own (admin_routes.py). Health, metrics and the documentation are open.
+    """
+
+    def __init__(self, app: ASGIApp, callers: Credential, testers: Credential) -> None:
+        """Testers' keys are taken where arms can be named, which needs them in the same header."""
+        self.app = app
+        self.callers = callers
+        self.testers = testers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One look at the headers; nothing is awaited."""
+        if scope["type"] != "http" or not scope["path"].startswith(API) or scope["path"].startswith(ADMIN):
+            await self.app(scope, receive, send)
+            return
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        shown = shown_key(header.decode("latin-1"))
+        if self.callers.is_right(shown) or (scope["path"] in ARMS and self.testers.is_right(shown)):
+            await self.app(scope, receive, send)
+            return
+        refusal = problem(self.callers.refusal(shown), scope["state"]["request_id"])
+        await refusal(scope, receive, send)
 
 
 class InFlightMiddleware:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.admin_routes import ACTIONS
+from service.middleware import API
 from service.schemas import EventsRequest, FlagsRequest, RankRequest, ScoreRequest
 
 TEMPLATE = "#/components/schemas/{model}"
@@ -20,5 +21,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         parsed: tuple[type[BaseModel], ...] = (RankRequest, ScoreRequest, EventsRequest, FlagsRequest, *ACTIONS)
         bodies = models_json_schema([(model, "validation") for model in parsed], ref_template=TEMPLATE)[1]["$defs"]
         made["components"]["schemas"].update(bodies)
+        made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in made["paths"].items():
+            for each in operations.values() if path.startswith(API) else ():
+                each["security"] = [{"key": []}, {}]  # {}: on the loopback address there may be no key
         app.openapi_schema = made
     return app.openapi_schema

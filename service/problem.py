@@ -135,6 +135,8 @@ def problem(error: ServiceError, request_id: str) -> Response:
     headers = {}
     if isinstance(error, OverloadedError):
         headers["Retry-After"], bound = str(error.retry_after_s), f"at most {error.limit} in flight"
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
     return answer(status, code, str(error), request_id, field, bound, headers)
 
 

@@ -22,13 +22,15 @@ from bundle.errors import BundleError
 from service.app import create_app
 from service.errors import StartError
 from service.example import curl_line
+from service.listener import listen
 from service.loading import load_bundle
+from service.log_lines import Said, configure_logging
 from service.metrics import SHARED_DIR
 from service.settings import Settings, read_settings, to_environment
+from service.stopping import DrainingServer, Workers
 
+log = logging.getLogger("adrank.serve")
 EVERYWHERE = ("0.0.0.0", "::")
-BACKLOG = 2048
-"""Connections the system keeps waiting; uvicorn's own number."""
 
 
 def main(argv: list[str]) -> int:
@@ -43,25 +45,35 @@ def main(argv: list[str]) -> int:
         text = f"{field.description} [{default}]".replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="VALUE", help=text)
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    settings = None
     try:
-        return _serve(read_settings(**given))
+        settings = read_settings(**given)
+        return _serve(settings)
     except (BundleError, StartError) as error:
-        print(f"adrank serve: {error}", file=sys.stderr)
+        if settings is not None and settings.log_format == "json":
+            log.error(Said("not started", error=str(error)))
+        else:
+            print(f"adrank serve: {error}", file=sys.stderr)
         return 2
 
 
 def _serve(settings: Settings) -> int:
     start = time.perf_counter()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with _listen(settings.host, settings.port) as listener:
+    configure_logging(settings)
+    with listen(settings.host, settings.port) as listener:
         loaded = load_bundle(settings.bundle, settings)
         host, port = listener.getsockname()[:2]
         address = f"http://{'127.0.0.1' if host in EVERYWHERE else host}:{port}"
 
-        what, example = f"bundle {loaded.id}: {len(loaded.bundle.ads.index)} ads", curl_line(loaded.bundle, address)
+        bundle, ads = loaded.id, len(loaded.bundle.ads.index)
+        example = curl_line(loaded.bundle, address, with_key=settings.api_key is not None)
 
         def announce() -> None:
-            print(f"{what}, checked and proved in {time.perf_counter() - start:.1f} s")
+            seconds = time.perf_counter() - start
+            if settings.log_format == "json":
+                log.info(Said("serving", address=address, bundle=bundle, ads=ads, seconds=round(seconds, 3)))
+                return
+            print(f"bundle {bundle}: {ads} ads, checked and proved in {seconds:.1f} s")
             print(f"serving {address}, documentation at {address}/docs; try:\n")
             print(example + "\n", flush=True)
 
@@ -73,15 +85,15 @@ def _serve(settings: Settings) -> int:
             else:
                 app = create_app(settings, loaded, own_process=True)
                 del loaded  # other bundles may take its place, and it must not stay in memory
-                _Announcing(_config(app, settings), announce).run(sockets=[listener])
+                _Announcing(uvicorn.Config(app, **_options(settings)), settings.draining_s, announce).run([listener])
     return 0
 
 
-class _Announcing(uvicorn.Server):
+class _Announcing(DrainingServer):
     """Says that it serves once it does."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, drain_s: float, announce: Callable[[], None]) -> None:
+        super().__init__(config, drain_s, alone=True)
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -96,17 +108,10 @@ def _run_workers(settings: Settings, listener: socket.socket, announce: Callable
     with tempfile.TemporaryDirectory(prefix="adrank-metrics-", ignore_cleanup_errors=True) as shared:
         os.environ |= to_environment(settings) | {SHARED_DIR: shared}
         announce()
-        uvicorn.run(
-            "service.app:app_from_environment",
-            factory=True,
-            workers=settings.workers,
-            fd=listener.fileno(),
-            **_options(settings),
+        config = uvicorn.Config(
+            "service.app:app_from_environment", factory=True, workers=settings.workers, **_options(settings)
         )
-
-
-def _config(app: Any, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(app, **_options(settings))
+        Workers(config, [listener], settings.draining_s).run()
 
 
 def _options(settings: Settings) -> dict[str, Any]:
@@ -117,27 +122,6 @@ def _options(settings: Settings) -> dict[str, Any]:
         "timeout_graceful_shutdown": settings.shutdown_seconds,
         "server_header": False,
     }
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens before anything is loaded: a port that is taken is said at once. Requests that come during
-    the start wait for it."""
-    listener = None
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted connections inherit it. Worker processes get the bare descriptor, for which the event loop does not
-        # set it; an answer's second packet then waited 40 ms for the client's delayed acknowledgement.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)  # two processes may bind one port, but only one of them may listen
-        listener.set_inheritable(True)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
-    return listener
 
 
 def _ended(*_: object) -> None:

@@ -7,10 +7,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.credentials import is_loopback, parse_keys
 from service.errors import SettingsError
 from service.gate_settings import GateSettings
+from service.operating_settings import OperatingSettings
 
 PREFIX = "ADRANK_"
+KEYS = ("api_key", "admin_key", "testing_key")
+DRAIN_S = 5.0
+"""Where others than this machine reach the service: balancers ask every few seconds who is ready."""
 
 
 class _Serving(BaseSettings):
@@ -192,13 +197,6 @@ class _Serving(BaseSettings):
         "the full one alone, a rung's name that one alone.",
     )
 
-    testing_key: str | None = Field(
-        None,
-        min_length=16,
-        max_length=1000,
-        repr=False,
-        description="Key with which testers name the arm they want in X-Adrank-Arm. Without it nobody may.",
-    )
     state_folder: Path | None = Field(
         None,
         description="Folder of the desired state: which bundles serve whom, for all processes that name it. Without it "
@@ -222,20 +220,6 @@ class _Serving(BaseSettings):
     )
     keep_bundles: int = Field(
         1, ge=0, le=16, description="Bundles that stay loaded after others took their place, to go back to at once."
-    )
-
-    admin_key: Annotated[str, StringConstraints(min_length=16, max_length=1024)] | None = Field(
-        None,
-        repr=False,
-        description="Key of administration, at least 16 characters. Without it, its routes answer only while host is a "
-        "loopback address.",
-    )
-
-    shutdown_seconds: int = Field(
-        10, ge=1, description="On a stop signal, how long requests in flight may still take before they are cut."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="debug logs every request, info those that were degraded or failed."
     )
 
     @model_validator(mode="after")
@@ -310,8 +294,31 @@ class _Serving(BaseSettings):
         return f"log:{self.redis_prefix}"
 
 
-class Settings(GateSettings, _Serving):
+class Settings(GateSettings, OperatingSettings, _Serving):
     """All of them."""
+
+    @model_validator(mode="after")
+    def _keys_are_there_and_differ(self) -> Self:
+        if not is_loopback(self.host):
+            for name in ("api_key", "admin_key"):
+                if getattr(self, name) is None:
+                    raise ValueError(
+                        f"host is {self.host!r}, which is no loopback address: others can reach the service, so it "
+                        f"needs {name} (the variable {PREFIX}{name.upper()})"
+                    )
+        owners: dict[str, str] = {}
+        for name in KEYS:
+            for key in parse_keys(value) if (value := getattr(self, name)) else ():
+                if owners.setdefault(key, name) != name:
+                    raise ValueError(f"{owners[key]} and {name} have a key in common: each opens other things")
+        return self
+
+    @property
+    def draining_s(self) -> float:
+        """`drain_seconds`, or what is taken without it."""
+        if self.drain_seconds is not None:
+            return self.drain_seconds
+        return 0.0 if is_loopback(self.host) else DRAIN_S
 
 
 def read_settings(**given: Any) -> Settings:

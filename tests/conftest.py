@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.market import Demo, Market
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read at the first import
+# Commands that tests start train in two threads. On a busy machine these would spend five times the work on waiting.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 settings.register_profile("adrank", deadline=None, derandomize=True)
 settings.load_profile("adrank")
 

@@ -83,6 +83,11 @@ class ServerProcess:
                 start_new_session=True,
             )
 
+    @property
+    def root(self) -> "subprocess.Popen[bytes]":
+        """The process that was started; it may have started others."""
+        return self._process
+
     def wait_until_it_answers(self, request: bytes, within_s: float) -> bytes:
         """The answer's body. StartError when the process ends or does not answer a success in time."""
         end = time.monotonic() + within_s

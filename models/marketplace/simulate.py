@@ -16,10 +16,12 @@ import numpy as np
 from pydantic import ValidationError
 from tqdm import tqdm
 
+from control.command_line import key_of
 from models.marketplace.spec import MarketplaceSpec
 from models.marketplace.visitors import Seen, Visitors, Visits
 
 EVENTS_A_POST = 500
+KEY_VARIABLE = "ADRANK_API_KEY"
 CONTROL = "control"
 
 
@@ -77,6 +79,8 @@ class Asked:
     concurrency: int
     rate: float | None
     """Requests a second; None: as fast as the service answers."""
+    key: str | None = None
+    """Of the setting api_key."""
 
 
 class Simulation:
@@ -90,7 +94,8 @@ class Simulation:
 
     async def run(self, requests: int, bar: "tqdm[Any]") -> None:
         """`requests` visits. SimulationError when no request of a round is answered, or events are not taken."""
-        async with httpx.AsyncClient(base_url=self.asked.url, timeout=30.0) as client:
+        headers = {} if self.asked.key is None else {"Authorization": f"Bearer {self.asked.key}"}
+        async with httpx.AsyncClient(base_url=self.asked.url, headers=headers, timeout=30.0) as client:
             done = 0
             while done < requests:
                 size = min(self.asked.together, requests - done)
@@ -179,12 +184,15 @@ def main(argv: list[str]) -> int:
     except ValidationError as error:
         print(f"adrank simulate: {arguments.market}/marketplace.json: {error}", file=sys.stderr)
         return 2
-    asked = Asked(arguments.against.rstrip("/"), arguments.k, arguments.together, arguments.concurrency, arguments.rate)
-    together = min(asked.together, spec.users)
-    simulation = Simulation(
-        Visitors(spec, arguments.seed, arguments.drift),
-        Asked(asked.url, asked.k, together, asked.concurrency, asked.rate),
+    asked = Asked(
+        url=arguments.against.rstrip("/"),
+        k=arguments.k,
+        together=min(arguments.together, spec.users),
+        concurrency=arguments.concurrency,
+        rate=arguments.rate,
+        key=key_of(arguments.key_file, KEY_VARIABLE),
     )
+    simulation = Simulation(Visitors(spec, arguments.seed, arguments.drift), asked)
     try:
         with tqdm(total=arguments.requests, unit=" visits", desc="asking") as bar:
             asyncio.run(simulation.run(arguments.requests, bar))
@@ -217,6 +225,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--concurrency", type=int, metavar="N", default=8, help="requests in flight [%(default)s]")
     p.add_argument("--rate", type=float, metavar="R", help="requests a second [as fast as the service answers]")
+    p.add_argument("--key-file", metavar="FILE", help=f"file with the service's key [the variable {KEY_VARIABLE}]")
     p.add_argument("--seed", type=int, metavar="N", default=0, help="of who comes and who clicks [%(default)s]")
     p.add_argument(
         "--drift",

@@ -27,6 +27,8 @@ class Stage:
     env: dict[str, str] = field(default_factory=dict)
     workdir: str = "/"
     user: str = ""
+    owners: dict[str, str] = field(default_factory=dict)
+    """Path -> who it is given to; here everything belongs to who carries the steps out."""
     healthcheck: list[str] = field(default_factory=list)
     entrypoint: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
@@ -54,29 +56,53 @@ def instructions(text: str) -> list[tuple[str, str]]:
     return [(name.upper(), rest.strip()) for name, _, rest in steps]
 
 
-def build(dockerfile: Path, context: Path, target: str, out: Path) -> Stage:
-    """Carry out all steps up to the end of stage `target`, each stage below `out`. RuntimeError names a step that
-    failed or is not understood."""
+def build(dockerfile: Path, context: Path, target: str, out: Path, *, lent: bool = False) -> Stage:
+    """Carry out all steps of stage `target` and of those that it copies from, each stage below `out`. RuntimeError
+    names a step that failed or is not understood.
+
+    `lent`: nothing is downloaded. In place of what pip would install, the packages of this interpreter can be imported,
+    but nothing of the project's working tree.
+    """
+    texts = stage_texts(dockerfile)
     stages: dict[str, Stage] = {}
-    stage: Stage | None = None
+    for name in needed(texts, target):
+        base, steps = texts[name]
+        stage = stages[name] = Stage(base, out / name)
+        stage.place("/tmp").mkdir(parents=True)
+        for step, said in steps:
+            if step == "COPY":
+                _copy(said, stage, stages, context)
+            elif step == "RUN" and lent and " -m pip install " in said:
+                _lend(stage)
+            elif step == "RUN":
+                _run(said.replace("-m venv ", "-m venv --without-pip ") if lent else said, stage)
+            else:
+                _note(step, said, stage)
+    return stages[target]
+
+
+def stage_texts(dockerfile: Path) -> dict[str, tuple[str, list[tuple[str, str]]]]:
+    """Stage -> what it is based on, and its steps."""
+    found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
     name = ""
     for step, said in instructions(dockerfile.read_text()):
         if step == "FROM":
-            if name == target:
-                break
             base, _, name = said.partition(" AS ")
-            stage = stages[name] = Stage(base, out / name)
-            stage.place("/tmp").mkdir(parents=True)
-        elif stage is None:
-            if step != "ARG":
-                raise RuntimeError(f"{step} {said}: before the first stage")
-        elif step == "COPY":
-            _copy(said, stage, stages, context)
-        elif step == "RUN":
-            _run(said, stage)
-        else:
-            _note(step, said, stage)
-    return stages[target]
+            found[name] = (base, [])
+        elif found:
+            found[name][1].append((step, said))
+        elif step != "ARG":
+            raise RuntimeError(f"{step} {said}: before the first stage")
+    return found
+
+
+def needed(texts: dict[str, tuple[str, list[tuple[str, str]]]], target: str) -> list[str]:
+    """The stages that `target` copies from, and it, in the order of the file."""
+    found = {target}
+    for name in reversed(texts):
+        if name in found:
+            found |= {said.split()[0][7:] for step, said in texts[name][1] if said.startswith("--from=")}
+    return [name for name in texts if name in found]
 
 
 def _note(step: str, said: str, stage: Stage) -> None:
@@ -105,6 +131,9 @@ def _copy(said: str, stage: Stage, stages: dict[str, Stage], context: Path) -> N
     source = context
     if words[0].startswith("--from="):
         source = stages[words.pop(0).removeprefix("--from=")].root
+    if words[0].startswith("--chown="):
+        owner = words.pop(0).removeprefix("--chown=")
+        stage.owners[words[1]] = owner
     origin, target = source / words[0].lstrip("/"), stage.place(words[1])
     if not origin.exists():
         raise RuntimeError(f"COPY {said}: {origin} is not there")
@@ -113,6 +142,12 @@ def _copy(said: str, stage: Stage, stages: dict[str, Stage], context: Path) -> N
         shutil.copytree(origin, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copyfile(origin, target)
+
+
+def _lend(stage: Stage) -> None:
+    (folder,) = stage.place("/opt/venv").glob("lib/python*/site-packages")
+    ours = [path for path in sys.path if Path(path).name == "site-packages"]  # their own .pth files are not followed
+    (folder / "lent.pth").write_text("\n".join(ours) + "\n")
 
 
 def _run(said: str, stage: Stage) -> None:

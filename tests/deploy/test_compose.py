@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from service.settings import Settings
+from service.settings import Settings, read_settings
+from tests.deploy.dockerfile import stage_texts
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -32,7 +34,32 @@ def test_what_is_mounted_is_there() -> None:
 
 def test_settings_are_those_of_the_service() -> None:
     known = {f"ADRANK_{name.upper()}" for name in Settings.model_fields}
-    assert COMPOSE["services"]["adrank"]["environment"].keys() <= known
+    for each in COMPOSE["services"].values():
+        if each["image"].startswith("adrank:"):
+            assert each.get("environment", {}).keys() <= known
+
+
+def test_the_service_starts_with_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the image sets the host, with keys in place of those of .env; and has time enough to end."""
+    service = COMPOSE["services"]["adrank"]
+    for name, value in (service["environment"] | {"ADRANK_HOST": "0.0.0.0"}).items():
+        plain = re.sub(r"\$\{(\w+):\?.*\}", r"a-key-for-\1", value)
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(\w+)\}", r"\1", plain))
+    settings = read_settings()
+    assert (settings.workers, settings.api_key) == (2, "a-key-for-ADRANK_API_KEY")
+    assert settings.draining_s + settings.shutdown_seconds < int(service["stop_grace_period"].removesuffix("s"))
+
+
+@pytest.mark.parametrize("name", ["features", "loadtest", "outcomes"])
+def test_what_the_profiles_run_is_a_command(name: str) -> None:
+    """Its target is there, and its parser takes the words."""
+    service = COMPOSE["services"][name]
+    assert service["profiles"] == [name]
+    assert service["build"]["target"] in stage_texts(ROOT / "Dockerfile")
+    command, *words = (re.sub(r"\$\{\w+:-(\w+)\}", r"\1", word) for word in service["command"])
+    program = [sys.executable, "adrank.py", command, *words, "--no-such"]
+    wrong = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert wrong.stderr.strip().splitlines()[-1].endswith("unrecognized arguments: --no-such")
 
 
 def test_variables_are_in_the_example() -> None:
@@ -48,7 +75,8 @@ def test_nothing_of_ours_can_write_to_its_image_or_gain_rights() -> None:
     for each in ours:
         assert each["read_only"]
         assert each["cap_drop"] == ["ALL"]
-        assert all(mount.endswith(":ro") for mount in each["volumes"])
+        written = [mount for mount in each.get("volumes", []) if not mount.endswith(":ro")]
+        assert written == (["outcomes:/outcomes"] if each["image"] == "adrank:outcomes" else [])
 
 
 def test_only_this_machine_is_let_in() -> None:

@@ -11,7 +11,7 @@ from service.settings import PREFIX, Settings
 from tests.docs.pages import ROOT
 
 VARIABLE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
-OTHERS = ("curl", "git", ".venv/bin/python")
+OTHERS = (".", "cp", "curl", "docker", "git", "python3", ".venv/bin/python")
 """Programs of others that pages call."""
 
 

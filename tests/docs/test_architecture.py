@@ -78,10 +78,3 @@ def test_every_decision_names_a_test() -> None:
     for trouble, answer, held in rows:
         assert answer, trouble
         assert re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`(, `tests/[\w/]+\.py::test_\w+`)*", held), trouble
-
-
-def test_what_is_not_there_yet_is_not_there() -> None:
-    """The page's list ends when these come."""
-    assert "Not there yet" in PAGE
-    for name in ("capacity",):
-        assert not (ROOT / name).exists(), f"{name} is there: docs/architecture.md must say so"

@@ -13,6 +13,7 @@ from models.marketplace import simulate
 from tests.end_to_end.running import serving
 from tests.market import Market
 
+KEY = "the-key-of-callers"
 EXPERIMENT = Experiment.model_validate(
     {
         "name": "auction",
@@ -26,9 +27,11 @@ def test_the_true_lift_of_each_arm_is_told(
     exported: Path, market: Market, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "figures.json"
-    with serving(exported) as url, Admin(url, None, "anna") as admin:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    with serving(exported, ADRANK_API_KEY=f"the-key-before-that,{KEY}") as url, Admin(url, None, "anna") as admin:
         admin.wait(admin.change(Start(experiment=EXPERIMENT, who="anna", why="to see")), 20)
         options = ["--against", url, "--market", str(market.raw), "--together", "50", "--k", "5", "--json", str(file)]
+        options += ["--key-file", str(tmp_path / "key")]
         assert simulate.main([*options, "--requests", "300"]) == 0
         taken = httpx.get(f"{url}/metrics").text
     found = json.loads(file.read_text())

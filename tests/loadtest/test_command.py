@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loadtest.command import main
+from loadtest.histograms import Histogram
 from loadtest.served import Served
 from loadtest.traffic import Mix
 from loadtest.world import Service, give_histories, look
@@ -49,6 +50,12 @@ def test_the_knee_is_looked_for_and_reported(
     assert code == 0
     steps = found["knee"]["steps"]
     assert steps
+    saturated, footprint = found["saturated"], found["footprint"]
+    assert saturated["achieved_rate"] > 0
+    turns = Histogram.decode(saturated["turns"])
+    assert turns.count == saturated["stages_ms"]["turn"]["count"] > 0
+    assert footprint["workers"] == 1
+    assert footprint["own_bytes"] is None  # of a service that is asked by its address
     assert [step["rate"] for step in steps] == sorted(step["rate"] for step in steps)
     assert all(step["achieved_rate"] > 0 for step in steps)
     printed = capsys.readouterr().out

@@ -16,7 +16,7 @@ from tests.service.world import Recipe, make_world
 PROMISE = "rate: 20\np50_ms: 20000\np99_ms: 30000\ndegraded_rate: {degraded}\n"
 
 pytestmark = pytest.mark.slow
-UNHURRIED = [*PATIENT, "--gate-latency-ratio", "1000"]
+UNHURRIED = [*PATIENT, "--gate-latency-ratio", "1000", "--gate-idle-seconds", "0"]
 """A busy machine must not make the gate refuse a bundle."""
 
 

@@ -60,6 +60,7 @@ def test_server_timing_becomes_stages() -> None:
         "total": 2.0,
         "network": 8.0,
         "work": 1.5,
+        "turn": 1.0,
     }
 
 

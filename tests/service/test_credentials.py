@@ -1,30 +1,58 @@
-"""Keys: shown, wrong, missing, and not set."""
+"""Keys: shown, wrong, missing, two at a time, and what a setting takes for one."""
 
 import pytest
 
-from service.credentials import Credential, is_loopback
-from service.errors import ForbiddenError, UnauthorizedError
+from service.credentials import LONGEST, Credential, is_loopback, parse_keys
+from service.errors import UnauthorizedError
+
+KEY, NEXT = "a-key-of-the-tests", "the-one-after-that"
 
 
-def test_the_right_key_is_let_in() -> None:
-    Credential("admin_key", "secret", open_without=False).check({"authorization": "Bearer secret"})
-    Credential("admin_key", "secret", open_without=False).check({"authorization": "bearer  secret"})
+@pytest.mark.parametrize("value", [KEY, f"{KEY},{NEXT}", f"{NEXT} , {KEY}"])
+def test_the_right_key_is_let_in(value: str) -> None:
+    credential = Credential.of("admin_key", value)
+    credential.check({"authorization": f"Bearer {KEY}"})
+    credential.check({"authorization": f"bearer  {KEY}"})
 
 
 @pytest.mark.parametrize(
     ("shown", "said"),
-    [(None, "none was given"), ("secret", "none was given"), ("Bearer ", "none was given"), ("Bearer Secret", "wrong")],
+    [
+        (None, "none was given"),
+        (KEY, "none was given"),
+        (f"Basic {KEY}", "none was given"),
+        ("Bearer ", "none was given"),
+        (f"Bearer {KEY[:-1]}", "wrong"),
+        (f"Bearer {KEY},{NEXT}", "wrong"),
+        ("Bearer k\u00e9y", "wrong"),
+    ],
 )
 def test_others_are_not(shown: str | None, said: str) -> None:
     headers = {} if shown is None else {"authorization": shown}
-    with pytest.raises(UnauthorizedError, match=f"admin_key.*{said}"):
-        Credential("admin_key", "secret", open_without=True).check(headers)
+    with pytest.raises(UnauthorizedError, match=f"admin_key.*{said}") as refused:
+        Credential.of("admin_key", f"{KEY},{NEXT}").check(headers)
+    assert KEY not in str(refused.value)
 
 
-def test_without_a_key_only_where_that_was_allowed() -> None:
-    Credential("admin_key", None, open_without=True).check({})
-    with pytest.raises(ForbiddenError, match="admin_key is not set"):
-        Credential("admin_key", None, open_without=False).check({"authorization": "Bearer x"})
+def test_without_a_key_all_are_let_in_and_no_key_is_right() -> None:
+    Credential.of("admin_key", None).check({})
+    assert not Credential.of("admin_key", None).is_right("")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("short", "key 1 has 5 characters, from 16 to 1024"),
+        (f"{KEY},", "key 2 has 0 characters"),
+        ("x" * (LONGEST + 1), "key 1 has 1025 characters"),
+        (f"{KEY},{NEXT},{KEY}", "3 keys with commas between, at most 2"),
+        ("k\u00e9y of enough characters", "only those of ASCII"),
+    ],
+)
+def test_what_is_no_key_is_refused_and_not_quoted(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as refused:
+        parse_keys(text)
+    assert text not in str(refused.value)
 
 
 @pytest.mark.parametrize(

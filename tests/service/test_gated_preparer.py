@@ -21,6 +21,7 @@ from service.app import create_app
 from service.background import Background
 from service.errors import StoreError
 from service.gate import Job
+from service.gate_helper import command
 from service.gate_process import Line
 from service.gated_preparer import GatedPreparer
 from service.loaded import LoadedBundle
@@ -34,6 +35,8 @@ from tests.service import spoilt_bundles
 from tests.service.conftest import client_of
 from tests.service.test_gate import ALL
 from tests.service.world import Recipe, demo_records, make_world, settings_for
+
+ROOT = Path(__file__).parents[2]
 
 
 class Host:
@@ -164,9 +167,9 @@ def test_whoever_gives_up_takes_the_helper_along(host: Host) -> None:
 def test_the_helper_gives_way_and_ends_with_its_parent(host: Host) -> None:
     job = Job(bundle_id="next", place=str(host.root / "store"), cache=str(host.root / "cache"))
     host.add("next")
-    command = [sys.executable, "-m", "service.gate_process"]
-    environment = os.environ | to_environment(host.settings)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+    starting = command(patient=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | to_environment(host.settings)
+    with subprocess.Popen(starting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(job.model_dump_json().encode() + b"\n")
@@ -179,7 +182,7 @@ def test_the_helper_gives_way_and_ends_with_its_parent(host: Host) -> None:
         assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "1000"
         process.stdin.close()
         assert process.wait(20) in (0, 1)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(starting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         process.communicate(job.model_dump_json().encode() + b"\n", timeout=20)
         assert process.returncode == 1
 

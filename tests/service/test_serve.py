@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.serve import _listen, main
+from service.listener import listen
+from service.serve import main
 from tests.service.conftest import RedisServer, free_port
 from tests.service.world import Recipe, make_world
 
@@ -185,7 +186,7 @@ def test_importing_makes_nothing(folder: Path) -> None:
 
 def test_connections_do_not_wait_for_acknowledgements() -> None:
     """Worker processes get the bare descriptor, so the option must be the listener's own and be inherited."""
-    with _listen("127.0.0.1", 0) as listener:
+    with listen("127.0.0.1", 0) as listener:
         listener.listen()
         with socket.create_connection(listener.getsockname()):
             accepted, _ = listener.accept()
@@ -194,7 +195,7 @@ def test_connections_do_not_wait_for_acknowledgements() -> None:
 
 
 def test_a_second_service_on_the_port_fails_before_it_loads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with _listen("127.0.0.1", 0) as first:
+    with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         assert main(["--bundle", str(folder), "--port", str(port)]) == 2
     assert capsys.readouterr().err.startswith(
