@@ -5,6 +5,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    "bundle",
+    "control",
+    "outcomes",
+    "models",
+    "export",
+    "service",
+    "loadtest",
+    "client",
+    "examples",
+    "benchmarks",
+)
+"""Ours, but for tests."""
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 """README, CONTRIBUTING, CHANGELOG and docs/."""
 

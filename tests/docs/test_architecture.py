@@ -4,21 +4,9 @@ import ast
 import re
 from pathlib import Path
 
-from tests.docs.pages import ROOT, blocks, codes, read, table
+from tests.docs.pages import PACKAGES, ROOT, blocks, codes, read, table
 
 PAGE = read("docs/architecture.md")
-PACKAGES = (
-    "bundle",
-    "control",
-    "outcomes",
-    "models",
-    "export",
-    "service",
-    "loadtest",
-    "client",
-    "examples",
-    "benchmarks",
-)
 PROGRAMS = (ROOT / "benchmarks/http/peers", ROOT / "benchmarks/training/peers")
 """Other servers' and libraries' programs, which run in environments of their own and import nothing of ours."""
 

@@ -7,23 +7,9 @@ from pathlib import Path
 import pytest
 
 from adrank import COMMANDS
-from tests.docs.pages import CODE, LINK, PAGES, ROOT, anchors, blocks, commands, name_of, prose
+from tests.docs.pages import CODE, LINK, PACKAGES, PAGES, ROOT, anchors, blocks, commands, name_of, prose
 
-OURS = [
-    "bundle",
-    "control",
-    "outcomes",
-    "models",
-    "export",
-    "service",
-    "loadtest",
-    "client",
-    "examples",
-    "benchmarks",
-    "tests",
-    "docs",
-    ".ci",
-]
+OURS = (*PACKAGES, "tests", "docs", ".ci")
 PATH = re.compile(rf"(?:{'|'.join(map(re.escape, OURS))})/[\w./-]*")
 FORBIDDEN = re.compile(r"/(work|tmp|root|home)/|TODO|FIXME|@@")
 TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")

@@ -1,6 +1,7 @@
 """The gate's process stays behind requests, and comes forward when it had to wait too long."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -62,5 +63,6 @@ def test_without_patience_it_never_steps_back_so_far() -> None:
 def test_one_that_has_ended_is_left_alone() -> None:
     with helper(patient=False) as process:
         process.kill()
-        process.wait()
+        code = process.wait()
         come_forward(process)
+        assert process.returncode == code == -signal.SIGKILL
