@@ -13,6 +13,8 @@ sleeps while nothing is due; how late the load was is in the figures.
 A request belongs to a swap when it was to start between the change of the state and SETTLE_S after the new bundle was
 served: the gate, loading, the exchange and the freeing of the old one are in it. All others are the steady state of the
 same run, which is to last at least as long.
+
+A third case, `agreement`, asks how long several services take to serve the same: swap_agreement.py.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from benchmarks.http.process import Cores, ServerProcess, ended_cleanly, on_core
 from benchmarks.http.servers import start_ours
 from benchmarks.market import Market
 from benchmarks.report import Report, Table
+from benchmarks.swap_agreement import measured
 from benchmarks.swap_figures import Ranking, Window, judge, ranking, tell
 from benchmarks.swap_load import Answer, offered
 from benchmarks.swap_steps import tell_steps
@@ -42,6 +45,9 @@ SWAPS = (20, 4)
 """Under load, in each case."""
 LATER = (200, 40)
 """One after the other without load, for the memory."""
+AGREEMENTS = (6, 2)
+"""Under several services that share a Redis."""
+CASES = ("one", "spare", "agreement")
 EVERY_S = (12.0, 8.0)
 """Between the beginnings of two swaps under load; one takes less than half of it."""
 REQUESTS_AT_LEAST = (20_000, 0)
@@ -64,10 +70,12 @@ REST_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--ads N`, `--swaps N`, `--later N`."""
+    """`--ads N`, `--swaps N`, `--later N`, `--agreements N`, `--cases CASE ...`."""
     parser.add_argument("--ads", type=int, metavar="N", help=f"ads of each bundle (default {ADS[0]:,})")
     parser.add_argument("--swaps", type=int, metavar="N", help=f"swaps under load (default {SWAPS[0]})")
     parser.add_argument("--later", type=int, metavar="N", help=f"swaps without load afterwards (default {LATER[0]})")
+    parser.add_argument("--agreements", type=int, metavar="N", help=f"swaps over Redis (default {AGREEMENTS[0]})")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="which cases (default all)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +96,16 @@ def run(arguments: argparse.Namespace) -> Report:
     `swap.p99_ratio` of `swap.p99_ms` during swaps and `swap.steady_p99_ms`, with `swap.p99_ratio_low` and `_high` (95 %
     by swaps), `swap.p50_ratio`; `swap.seconds` from a change to its being served; `swap.late_p99_ms` of the load;
     `swap.rate`, requests a second. For the first case `swap.rss_growth`, a share, over `swap.later` swaps.
-    `swap.load_ms` and `swap.longest_step_ms`: see swap_steps.py."""
-    quick = arguments.quick
-    ads, swaps, later = (
+    `swap.load_ms` and `swap.longest_step_ms`: see swap_steps.py. `swap.agreement.`: see swap_agreement.py."""
+    quick, cases = arguments.quick, arguments.cases
+    ads, swaps, later, agreements = (
         given or sizes[quick]
-        for given, sizes in ((arguments.ads, ADS), (arguments.swaps, SWAPS), (arguments.later, LATER))
+        for given, sizes in (
+            (arguments.ads, ADS),
+            (arguments.swaps, SWAPS),
+            (arguments.later, LATER),
+            (arguments.agreements, AGREEMENTS),
+        )
     )
     cores = two_cores()
     bundles = [work_bundle(ROOT, ads, "light", seed=seed).absolute() for seed in (0, 1)]
@@ -100,18 +113,29 @@ def run(arguments: argparse.Namespace) -> Report:
     requests = [http_request("/v1/rank", json.dumps(body(market, user)).encode()) for user in range(REQUESTS)]
     course = Course(bundles, requests, cores, swaps, EVERY_S[quick], REQUESTS_AT_LEAST[quick])
     report = Report("swap")
-    with ended_cleanly(), tempfile.TemporaryDirectory() as temporary, on_core(cores.load):
+    with ended_cleanly(), tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
-        tell_steps(report, bundles)
-        expected = {bundle.name: alone(bundle, scratch, cores, requests) for bundle in bundles}
-        memory = under_load(report, course, expected, scratch / "one", "one core for all", "swap", later)
-        under_load(report, course, expected, scratch / "spare", "the gate's process on any core", "swap.spare", 0)
-    report.figures |= {"swap.rss_growth": memory[-1] / memory[1] - 1, "swap.later": later}
-    names = ("before the first", f"after {swaps}", f"after {later // 2} more", f"after {later} more")
-    report.tables.append(
-        Table("Resident memory by swaps, MiB", ("swaps", "MiB"), list(zip(names, memory, strict=True)))
-    )
+        if "agreement" in cases:  # first: without a Redis on this machine it says so before the others took their time
+            both = (cores.server, cores.load)
+            report.add(measured(bundles, requests[0], both, agreements, GATE, scratch / "agreement"))
+        if loaded := [case for case in CASES[:2] if case in cases]:
+            with on_core(cores.load):
+                under_loads(report, course, loaded, scratch, later)
     return report
+
+
+def under_loads(report: Report, course: Course, cases: Sequence[str], scratch: Path, later: int) -> None:
+    """The cases `one` and `spare`, and what taking up a bundle costs."""
+    tell_steps(report, list(course.bundles))
+    expected = {bundle.name: alone(bundle, scratch, course.cores, course.requests) for bundle in course.bundles}
+    if "one" in cases:
+        memory = under_load(report, course, expected, scratch / "one", "one core for all", "swap", later)
+        report.figures |= {"swap.rss_growth": memory[-1] / memory[1] - 1, "swap.later": later}
+        names = ("before the first", f"after {course.swaps}", f"after {later // 2} more", f"after {later} more")
+        rows: list[tuple[str | int | float, ...]] = list(zip(names, memory, strict=True))
+        report.tables.append(Table("Resident memory by swaps, MiB", ("swaps", "MiB"), rows))
+    if "spare" in cases:
+        under_load(report, course, expected, scratch / "spare", "the gate's process on any core", "swap.spare", 0)
 
 
 def under_load(

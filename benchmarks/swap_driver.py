@@ -10,17 +10,37 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from control.reports import ProcessReport
 from control.state import Change, Desired, Overrides
 from service.file_state import FileState
+from service.state_stores import StateStore
 
 POLL_S = 0.02
 GIVEN_UP_S = 60.0
+
+
+async def want(store: StateStore, bundle_id: str) -> int:
+    """Have all processes prepare and serve another bundle; the version that is wanted from now on."""
+    before = (await store.look()).wanted
+    assert before is not None
+    version = before.version + 1
+    change = Change(
+        at=time.time(), who="adrank bench swap", why="to measure", action="serve", before=version - 1, after=version
+    )
+    await store.change(Desired(version=version, control=Overrides(bundle=bundle_id)), change)
+    return version
+
+
+def why_not(bundle_id: str, after_s: float, processes: Sequence[ProcessReport]) -> str:
+    """What processes say of a bundle that is not served."""
+    said = "; ".join(report.error for each in processes for report in each.bundles if report.error)
+    return f"{bundle_id} is not served after {after_s:g} s: {said or 'no process says why'}"
 
 
 async def swap(store: FileState, bundle_id: str, meanwhile: Callable[[], None]) -> tuple[float, float]:
@@ -29,18 +49,11 @@ async def swap(store: FileState, bundle_id: str, meanwhile: Callable[[], None]) 
 
     TimeoutError when they do not within GIVEN_UP_S.
     """
-    before = (await store.look()).wanted
-    assert before is not None
-    version = before.version + 1
-    change = Change(
-        at=time.time(), who="adrank bench swap", why="to measure", action="serve", before=version - 1, after=version
-    )
     asked = perf_counter()
-    await store.change(Desired(version=version, control=Overrides(bundle=bundle_id)), change)
+    version = await want(store, bundle_id)
     while not ((all_ := await store.processes()) and all(each.serving == version for each in all_)):
         if perf_counter() > asked + GIVEN_UP_S:
-            said = "; ".join(report.error for each in all_ for report in each.bundles if report.error)
-            raise TimeoutError(f"{bundle_id} is not served after {GIVEN_UP_S:g} s: {said or 'no process says why'}")
+            raise TimeoutError(why_not(bundle_id, GIVEN_UP_S, all_))
         meanwhile()
         await asyncio.sleep(POLL_S)
     return asked, perf_counter()
