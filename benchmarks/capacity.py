@@ -106,6 +106,16 @@ def _steps(measured: Measured, costs: Costs, rules: Rules, requests: int) -> Tab
         theirs = (step.latency_ms.p50, step.latency_ms.p95, step.latency_ms.p99)
         ours = (latency.percentile(50), latency.percentile(95), latency.percentile(99))
         both = [value for pair in zip(theirs, ours, strict=True) for value in pair]
-        rows.append((round(step.rate), *both, step.verdict))
-    columns = ("requests/s", "p50 ms", "simulated", "p95 ms", "simulated", "p99 ms", "simulated", "load test's verdict")
+        rows.append((round(step.rate), step.turn_ms.mean, *both, step.verdict))
+    columns = (
+        "requests/s",
+        "turn ms",
+        "p50 ms",
+        "simulated",
+        "p95 ms",
+        "simulated",
+        "p99 ms",
+        "simulated",
+        "load test's verdict",
+    )
     return Table("Steps", columns, rows)

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> Report:
                 if what == "as it is":
                     with _starved(generators.pids):
                         rows.append(_row("starved generator", *_judged(runner, slo, seconds)))
-                    report.add(_beside_wrk(runner, slo.rate, seconds, arguments.rounds, folder))
+                    report.add(_beside_wrk(runner, slo.rate, seconds, arguments.rounds, folder, ours))
     report.tables.insert(0, Table("Verdicts", ("service", "verdict", "wanted", "p50 ms", "p99 ms", "why"), rows))
     report.figures["load_proofs.right"] = float(sum(row[1] == row[2] for row in rows))
     return report
@@ -89,11 +89,11 @@ def _row(what: str, outcome: Outcome, judged: Judged) -> tuple[str | int | float
     return what, judged.verdict.value, WANTED[what].value, p50, p99, why
 
 
-def _beside_wrk(runner: Runner, rate: float, seconds: int, rounds: int, folder: Path) -> Report:
+def _beside_wrk(runner: Runner, rate: float, seconds: int, rounds: int, folder: Path, cores: list[int]) -> Report:
     theirs, ours = [], []
     typical = 5.0
     for i in range(rounds):
-        said = wrk.measure(runner.url, runner.requests, rate, seconds, folder, i + 1, typical)
+        said = wrk.measure(runner.url, runner.requests, rate, seconds, folder, i + 1, typical, cores)
         found = runner.measure(Phase("beside wrk", constant(said.rate, seconds)))
         theirs.append(said)
         ours.append(found)

@@ -5,6 +5,7 @@ request, arrivals are nearly those of a Poisson process as long as answers take 
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -39,8 +40,11 @@ class Measured:
     """Answers that were errors or too late."""
 
 
-def measure(url: str, requests: Path, rate: float, seconds: int, folder: Path, seed: int, about_ms: float) -> Measured:
-    """Offer about `rate` requests a second from a file of requests. `about_ms`: about what an answer takes.
+def measure(
+    url: str, requests: Path, rate: float, seconds: int, folder: Path, seed: int, about_ms: float, cores: list[int]
+) -> Measured:
+    """Offer about `rate` requests a second from a file of requests. `about_ms`: about what an answer takes; `cores`:
+    where wrk may run.
 
     OSError when there is no wrk, or when it fails.
     """
@@ -53,10 +57,12 @@ def measure(url: str, requests: Path, rate: float, seconds: int, folder: Path, s
     script = folder / "requests.lua"
     script.write_text(SCRIPT % (texts, seed, pause_ms))
     command = [program, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"^{.*}$", done.stdout, re.MULTILINE)
-    if done.returncode or found is None:
-        raise OSError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        os.sched_setaffinity(running.pid, cores)
+        output, error = running.communicate()
+    found = re.search(r"^{.*}$", output, re.MULTILINE)
+    if running.returncode or found is None:
+        raise OSError(f"wrk failed: {error.strip() or output.strip()}")
     said = json.loads(found[0])
     return Measured(said["requests"] / said["us"] * 1e6, said["p50"], said["p99"], said["bad"])
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from loadtest.histograms import Histogram
 from loadtest.outcome import Outcome, described
 from loadtest.slo import Judged, Slo, Verdict, judge
 
@@ -25,6 +26,7 @@ class Step:
 
     def summary(self) -> dict[str, Any]:
         """For a file."""
+        turns = self.outcome.stages.get("turn", Histogram())
         return {
             "rate": self.rate,
             "achieved_rate": round(self.outcome.achieved_rate, 3),
@@ -33,6 +35,7 @@ class Step:
             "degraded_rate": self.outcome.degraded_rate,
             "latency_ms": described(self.outcome.latency),
             "lag_p99_ms": round(self.outcome.lag.percentile(99), 3),
+            "turn_ms": described(turns),
         }
 
 

@@ -95,6 +95,7 @@ def open_loop(
     turns = np.random.default_rng((seed, 1)).choice(cluster.costs.turns_s, len(due))  # not the arrivals' numbers
     visits = [Visit(at, turn) for at, turn in zip(due.tolist(), turns.tolist(), strict=True)]
     alive = list(workers)
+    _deal(cluster.costs, alive, rate)
     choose = _balancer(cluster.balancing, Random(seed))
 
     def arrive() -> Process:
@@ -107,6 +108,7 @@ def open_loop(
         for worker in alive[: what.workers]:
             worker.lose()
         del alive[: what.workers]
+        _deal(cluster.costs, alive, rate)
 
     env.process(arrive())
     if loss is not None:
@@ -135,6 +137,11 @@ def closed_loop(cluster: Cluster, clients: int, seconds: float, seed: int) -> fl
         env.process(client())
     env.run()
     return answered / seconds
+
+
+def _deal(costs: Costs, alive: list[Worker], rate: float) -> None:
+    for worker in alive:
+        worker.slowed = costs.slowed_at(rate / len(alive))
 
 
 def _started(cluster: Cluster, seed: int) -> tuple[simpy.Environment, list[Worker]]:

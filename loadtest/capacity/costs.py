@@ -1,6 +1,6 @@
 """What one request costs one process, and the rules by which the process works."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,13 @@ class Costs:
     answer_s: float
     around_s: float = 0.0
     """Outside of the process: network, client. No other request waits for it."""
+    slowness: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    """How many times as long everything in the process takes, at shares of the most that it can do, ascending. After a
+    pause it is slower: on the demo bundle a turn takes 2.1 times as long at a seventh of the highest rate."""
 
     @property
     def busy_s(self) -> float:
-        """Of the process, a request on average."""
+        """Of the process, a request on average, when it always has work."""
         return float(self.turns_s.mean()) + self.intake_s + self.answer_s
 
     @property
@@ -42,15 +45,27 @@ class Costs:
         """A percentile of the latency of a request that meets no other."""
         return float(np.percentile(self.turns_s, percent)) + self.intake_s + self.answer_s + self.around_s
 
+    def slowed_at(self, rate: float) -> float:
+        """How many times as long everything takes when a process gets so many requests a second."""
+        shares, times = zip(*self.slowness, strict=True)
+        return float(np.interp(rate * self.busy_s, shares, times))
+
+    def busy_at(self, rate: float) -> float:
+        """Share of its time that a process works that gets so many requests a second; above 1: it cannot."""
+        return rate * self.busy_s * self.slowed_at(rate)
+
     def slower(self, factor: float) -> "Costs":
         """The process takes `factor` times as long for everything."""
-        return Costs(
-            self.turns_s * factor, self.finerank_share, self.intake_s * factor, self.answer_s * factor, self.around_s
+        return replace(
+            self,
+            turns_s=self.turns_s * factor,
+            intake_s=self.intake_s * factor,
+            answer_s=self.answer_s * factor,
         )
 
     def further(self, seconds: float) -> "Costs":
         """So much more network."""
-        return Costs(self.turns_s, self.finerank_share, self.intake_s, self.answer_s, self.around_s + seconds)
+        return replace(self, around_s=self.around_s + seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +86,13 @@ def costs_of(measured: Measured) -> Costs:
     """The turns as they were while the service always had work; what else a request takes is what the closed loop's
     rate leaves: `Server-Timing` does not see HTTP, but the rate does. Nothing is known yet of what lies around."""
     rest = measured.busy_s - float(measured.turns_s.mean())
-    return Costs(measured.turns_s, measured.finerank_share, rest * INTAKE_SHARE, rest * (1 - INTAKE_SHARE))
+    return Costs(
+        measured.turns_s,
+        measured.finerank_share,
+        rest * INTAKE_SHARE,
+        rest * (1 - INTAKE_SHARE),
+        slowness=measured.slowness,
+    )
 
 
 def rules_of(measured: Measured, max_in_flight: int, deadline_s: float) -> Rules:

@@ -46,7 +46,7 @@ def process_of(measured: Measured, rules: Rules, requests: int = 10_000, seed: i
     """What a request costs, and what lies around the process: the median of the slowest step, less what the model
     makes of that rate without anything around."""
     costs = costs_of(measured)
-    step = min(measured.test.knee.steps, key=lambda step: step.rate)
+    step = measured.test.knee.slowest
     cluster = Cluster(costs, rules, measured.test.footprint.workers)
     run = open_loop(cluster, step.rate, requests / step.rate, seed).outcome()
     return replace(costs, around_s=max(step.latency_ms.p50 - run.latency.percentile(50), 0.0) / 1e3)

@@ -41,6 +41,7 @@ class Step(_Part):
     rate: float = Field(gt=0)
     verdict: str
     latency_ms: Latency
+    turn_ms: Latency
 
 
 class Knee(_Part):
@@ -49,6 +50,11 @@ class Knee(_Part):
     rate: float | None
     bounded: bool
     steps: list[Step] = Field(min_length=1)
+
+    @property
+    def slowest(self) -> Step:
+        """The one with the lowest rate."""
+        return min(self.steps, key=lambda step: step.rate)
 
 
 class Saturated(_Part):
@@ -85,6 +91,16 @@ class Measured:
     def busy_s(self) -> float:
         """Seconds of a process that a request takes, all included: processes ÷ requests a second, when none is idle."""
         return self.test.footprint.workers / self.test.saturated.achieved_rate
+
+    @property
+    def slowness(self) -> tuple[tuple[float, float], ...]:
+        """How many times as long a turn takes as without pause, at shares of the rate without pause, ascending: after a
+        pause caches are cold and the core has to wake up."""
+        busy_s, turn_ms = self.busy_s, float(self.turns_s.mean()) * 1e3
+        steps = sorted(self.test.knee.steps, key=lambda step: step.rate)
+        shares = [step.rate / self.test.footprint.workers * busy_s for step in steps]
+        times = [step.turn_ms.mean / turn_ms for step in steps]
+        return (*(pair for pair in zip(shares, times, strict=True) if pair[0] < 1), (1.0, 1.0))
 
     @property
     def finerank_share(self) -> float:

@@ -75,10 +75,10 @@ def rehearse(plan: Plan, one: Process, wanted: Wanted) -> Rehearsal:
     loss = Loss(seconds * LOST, A_ZONE * wanted.zones_lost) if wanted.zones_lost else None
     run = open_loop(cluster, rate, seconds, wanted.seed, seconds * 0.02, loss)
     begin, middle, settled = run.warm_up_s, seconds * LOST, seconds * SETTLED
-    busy = rate / processes * one.costs.busy_s
-    stretches = [_stretch("all zones", run, begin, seconds * (2 * LOST - SETTLED), busy)]
+    each = rate / processes
+    stretches = [_stretch("all zones", run, begin, seconds * (2 * LOST - SETTLED), one.costs.busy_at(each))]
     if wanted.zones_lost:
-        fewer = busy * wanted.zones / (wanted.zones - wanted.zones_lost)
+        fewer = one.costs.busy_at(each * wanted.zones / (wanted.zones - wanted.zones_lost))
         name = "a zone lost" if wanted.zones_lost == 1 else f"{wanted.zones_lost} zones lost"
         stretches.append(_stretch(name, run, settled, run.end_s, fewer))
     edges = np.linspace(begin, run.end_s, 41)

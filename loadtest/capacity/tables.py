@@ -30,10 +30,12 @@ def assumptions(measured: Measured, wanted: Wanted, given: set[str], one: Proces
 def _measured(measured: Measured, one: Process) -> list[Assumption]:
     test, turns = measured.test, measured.turns_s * 1e3
     where = "" if test.footprint.processor is None else f", on {test.footprint.processor}"
+    share, times = one.costs.slowness[0]
     rows = [
         ("load test", measured.source, f"bundle {test.bundle}, {test.footprint.workers} process(es){where}"),
         ("turn", f"{turns.mean():.2f} ms", f"mean of {len(turns)} in a closed loop; each request draws one of them"),
         ("request", f"{measured.busy_s * 1e3:.2f} ms", "of a process, all included: processes ÷ rate of that loop"),
+        ("pauses", f"{times:.2f} times", f"as long everything takes at {share:.0%} of that rate; less at higher ones"),
         ("around", f"{one.costs.around_s * 1e3:.2f} ms", "network and client: the lowest step's median, and --network"),
     ]
     return [Assumption(name, value, MEASURED, what) for name, value, what in rows]

@@ -47,6 +47,8 @@ class Worker:
         self.outstanding = 0
         """Requests that were offered and are not over."""
         self.busy_s = 0.0
+        self.slowed = 1.0
+        """How many times as long everything takes."""
         env.process(self._loop())
 
     def offer(self, visit: Visit) -> None:
@@ -80,12 +82,12 @@ class Worker:
     def _take_in(self, visit: Visit) -> simpy.Event:
         if self._in_flight >= self._rules.max_in_flight:
             visit.refused = True
-            refusing = self._work(self._costs.refusal_s)
+            refusing = self._work(self._costs.refusal_s * self.slowed)
             refusing.callbacks.append(lambda _: self._end(visit))
             return refusing
         self._in_flight += 1
         visit.taken = self._env.now
-        taking = self._work(self._costs.intake_s)
+        taking = self._work(self._costs.intake_s * self.slowed)
         taking.callbacks.append(lambda _: self._ask_redis(visit))
         return taking
 
@@ -101,10 +103,11 @@ class Worker:
         self._env.timeout(self._rules.redis_s).callbacks.append(found)
 
     def _turn(self, visit: Visit) -> float:
-        fine_s = visit.turn_s * self._costs.finerank_share
+        turn_s = visit.turn_s * self.slowed
+        fine_s = turn_s * self._costs.finerank_share
         waited_s = self._env.now - visit.taken
-        took_s, visit.degraded = self._patience.turn(visit.turn_s - fine_s, fine_s, waited_s, len(self._line))
-        return took_s + self._costs.answer_s
+        took_s, visit.degraded = self._patience.turn(turn_s - fine_s, fine_s, waited_s, len(self._line))
+        return took_s + self._costs.answer_s * self.slowed
 
     def _work(self, seconds: float) -> simpy.Event:
         self.busy_s += seconds

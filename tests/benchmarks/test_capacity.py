@@ -9,7 +9,7 @@ import pytest
 from benchmarks import capacity, shard
 from benchmarks.features import make_record
 from bundle.record import pack
-from tests.loadtest.capacity.services import load_test
+from tests.loadtest.capacity.services import TURN_MS, load_test
 
 needs_tools = pytest.mark.skipif(
     not (shutil.which("redis-server") and shutil.which("redis-benchmark")), reason="needs Redis and its tools"
@@ -40,8 +40,9 @@ def test_knees_and_steps_stand_side_by_side(tmp_path: Path) -> None:
     below = [row for row in steps.rows if float(row[0]) < 0.9 * figures["capacity.measured_knee"]]
     assert below
     for row in below:
-        assert float(row[2]) == pytest.approx(float(row[1]), rel=0.2)
-        assert float(row[6]) == pytest.approx(float(row[5]), rel=0.4)
+        assert float(row[1]) == pytest.approx(TURN_MS, rel=0.01)
+        assert float(row[3]) == pytest.approx(float(row[2]), rel=0.2)
+        assert float(row[7]) == pytest.approx(float(row[6]), rel=0.4)
 
 
 @needs_tools

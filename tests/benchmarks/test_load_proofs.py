@@ -1,6 +1,7 @@
 """The slowed service is slow where it says, and wrk is read rightly."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_wrk_sends_the_requests_and_says_what_it_saw(tmp_path: Path) -> None:
     asked = [Request(RANK, json.dumps({"user_id": f'"{i}"\\é'})) for i in range(30)]
     write_requests(asked, tmp_path / "log")
     with answering(lambda i: (500 if i % 2 else 200, 0.05)) as (url, got):
-        found = wrk.measure(url, tmp_path / "log", 100, 2, tmp_path, 1, 50)
+        found = wrk.measure(url, tmp_path / "log", 100, 2, tmp_path, 1, 50, sorted(os.sched_getaffinity(0)))
     assert {(path, json.loads(body)["user_id"]) for path, body in got} <= {
         (each.path, json.loads(each.body)["user_id"]) for each in asked
     }

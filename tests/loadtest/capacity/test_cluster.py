@@ -1,6 +1,7 @@
 """The simulation against queues whose waiting is known in closed form, within sampling error, seeds fixed."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,31 @@ def test_new_requests_are_taken_in_before_older_ones_have_their_turn() -> None:
     after = open_loop(Cluster(costs(fixed, answer_s=0.002), ENDLESS), 200, 200, 1)
     assert np.percentile(before.latency_s, 99) > 1.1 * np.percentile(after.latency_s, 99)
     assert before.busy == pytest.approx(after.busy, rel=0.001)
+
+
+def test_a_process_that_waits_in_between_is_slower() -> None:
+    """Twice as slow at a quarter of what it can do, as it is from half on."""
+    parts = costs(np.array([0.002, 0.004]), intake_s=0.0006, answer_s=0.0004)
+    waking = replace(parts, slowness=((0.25, 2.0), (0.5, 1.0), (1.0, 1.0)))
+    for share, times in ((0.1, 2.0), (0.25, 2.0), (0.375, 1.5), (0.5, 1.0), (0.9, 1.0), (1.5, 1.0)):
+        rate = share / parts.busy_s
+        assert waking.slowed_at(rate) == pytest.approx(times)
+        assert waking.busy_at(rate) == pytest.approx(share * times)
+        if share < 1:
+            found = open_loop(Cluster(waking, ENDLESS, 2), 2 * rate, 5.0, 1)
+            assert found.latency_s == pytest.approx(
+                open_loop(Cluster(parts.slower(times), ENDLESS, 2), 2 * rate, 5.0, 1).latency_s
+            )
+            assert found.busy == pytest.approx(share * times, rel=0.2)
+    assert closed_loop(Cluster(waking, ENDLESS), 8, 10.0, 1) == pytest.approx(1 / parts.busy_s, rel=0.02)
+
+
+def test_those_that_are_left_get_more_and_are_faster() -> None:
+    """Of two processes at a quarter of what they can do, one is lost."""
+    waking = replace(costs(np.array([0.004])), slowness=((0.25, 2.0), (0.5, 1.0), (1.0, 1.0)))
+    found = open_loop(Cluster(waking, ENDLESS, 2), 0.5 / 0.004, 20.0, 1, loss=Loss(10.0, 1))
+    assert np.percentile(found.latency_s[found.due_s < 9.9], 1) == pytest.approx(0.008)
+    assert np.percentile(found.latency_s[found.due_s > 10.1], 1) == pytest.approx(0.004)
 
 
 def test_what_lies_around_is_added_and_keeps_nobody_waiting() -> None:

@@ -21,6 +21,21 @@ def test_it_is_read(tmp_path: Path) -> None:
     assert found.finerank_share == pytest.approx(0.5, rel=0.01)
 
 
+def test_how_slow_it_is_after_a_pause_is_what_the_steps_say(tmp_path: Path) -> None:
+    """Steps at 0.3, 0.5, 0.7, … of what it can do, some of them beyond it."""
+    path = load_test(tmp_path / "found.json")
+    read = json.loads(path.read_text())
+    for step in read["knee"]["steps"]:
+        step["turn_ms"]["mean"] = 600 / step["rate"]
+    path.write_text(json.dumps(read))
+    found = read_measured(path).slowness
+    assert found[0][0] == pytest.approx(0.3, rel=0.02)
+    assert found[0][1] == pytest.approx(600 / (0.3 * 250) / 3, rel=0.02)
+    assert found[-1] == (1.0, 1.0)
+    shares = [share for share, _ in found]
+    assert shares == sorted(set(shares))
+
+
 def changed(change: Callable[[Any], None]) -> Callable[[Any], Any]:
     def apply(read: Any) -> Any:
         change(read)
