@@ -16,6 +16,9 @@ from loadtest.capacity.sizing import Plan, Process, plan, process
 from loadtest.capacity.tables import Assumption, assumptions, shown, text
 from loadtest.capacity.wanted import Wanted
 
+MEASURED = Path(__file__).parent / "measured.json"
+"""The load test of the demo bundle that comes with the project."""
+
 
 def main(argv: list[str]) -> int:
     """Print the plan. 2 when nothing can be said, with what is in the way."""
@@ -73,7 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         text = f"{field.description}{default}".replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="VALUE", required=must, help=text)
     parser.add_argument(
-        "--measured", type=Path, required=True, metavar="FILE", help="what adrank loadtest --json FILE wrote"
+        "--measured",
+        type=Path,
+        default=MEASURED,
+        metavar="FILE",
+        help="--json of an adrank loadtest [the demo bundle's]",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, as SVG")

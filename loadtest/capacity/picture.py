@@ -17,7 +17,7 @@ from loadtest.capacity.rehearsal import Rehearsal
 from loadtest.capacity.sizing import Plan, Process
 from loadtest.capacity.wanted import Wanted
 
-SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9, 0.94, 0.97)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9, 0.94, 0.97)
 """Of what a process can do at most."""
 COLOURS = dict(zip(BALANCINGS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
 
@@ -25,7 +25,7 @@ COLOURS = dict(zip(BALANCINGS, ("tab:blue", "tab:orange", "tab:green"), strict=T
 def draw(path: Path, measured: Measured, wanted: Wanted, one: Process, plan: Plan, rehearsal: Rehearsal) -> None:
     """Write it as SVG, the same bytes for the same plan."""
     mpl.rcParams["svg.hashsalt"] = "capacity"
-    rates = np.array(SHARES) * one.most
+    rates = np.sort([*(share * one.most for share in SHARES), plan.process_rate])
     curves = {each: _p99(one, each, rates, wanted) for each in BALANCINGS}
     figure = Figure(figsize=(12.8, 4.4), layout="constrained")
     by_rate, by_replicas, over_time = figure.subplots(1, 3)

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from loadtest.capacity.command import main
+from loadtest.capacity.command import MEASURED, main
+from loadtest.capacity.measured import read_measured
 from loadtest.capacity.wanted import Wanted
 from tests.loadtest.capacity.services import load_test
 
@@ -65,3 +66,10 @@ def test_what_nothing_can_be_said_of_is_one_line_and_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("adrank capacity: ")
     assert words in line
+
+
+def test_a_load_test_comes_with_the_project() -> None:
+    found = read_measured(MEASURED)
+    assert found.test.bundle == "demo"
+    assert found.test.knee.rate
+    assert found.test.footprint.own_bytes
