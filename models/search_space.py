@@ -16,12 +16,17 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from bundle.schema import Frozen
 from models.config import ConfigError, TrainConfig
 from models.data.spec import DataError, complaints, describe, read_yaml
+from models.networks.config import EmbeddedConfig
 
 SPACES = Path(__file__).parent / "configs/tune"
 
 
+DIGITS = 3
+"""Significant digits of a real number that is tried: more would be noise, and what is found is read by people."""
+
+
 class FloatRange(Frozen):
-    """A real number."""
+    """A real number of at most DIGITS significant digits."""
 
     kind: Literal["float"]
     low: float
@@ -36,7 +41,13 @@ class FloatRange(Frozen):
 
     def holds(self, value: JsonValue) -> bool:
         """Whether a value lies in it."""
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and self.rounded(value) == value
+
+    def rounded(self, value: float) -> float:
+        """The number nearest to one that was drawn."""
+        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
     def probes(self) -> list[JsonValue]:
         """Values that must be allowed if all are. The one in between is hardly ever whole, so a key of whole numbers
@@ -103,15 +114,19 @@ class Space(Frozen):
 
 
 def find_space(config: TrainConfig, given: Path | None) -> Path:
-    """The space to use: the one given, else that of this configuration's name, else that of its kind of model.
+    """The space to use: the one given, else that of this configuration's name, else that of its kind of model, else
+    that of all networks with embeddings.
 
     ConfigError when there is none.
     """
-    places = [SPACES / f"{config.name}.yaml", SPACES / f"{config.model.kind}.yaml"] if given is None else [given]
+    names = [config.name, config.model.kind]
+    if isinstance(config.model, EmbeddedConfig):
+        names.append("embedded")
+    places = [SPACES / f"{name}.yaml" for name in names] if given is None else [given]
     for place in places:
         if place.is_file():
             return place
-    raise ConfigError(f"no search space: {' and '.join(map(str, places))} are not there; --space FILE names one")
+    raise ConfigError(f"no search space: there is no {' and no '.join(map(str, places))}; --space FILE names one")
 
 
 def read_space(path: Path, config: TrainConfig) -> Space:

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 from models.config import ConfigError, TrainConfig
 from models.data.prepared import PreparedData
 from models.networks.config import QscoreConfig
-from models.search_space import Choice, FloatRange, IntRange, Space, value_of, with_values
+from models.search_space import Choice, FloatRange, IntRange, Range, Space, value_of, with_values
 from models.training import TrainingError, train
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -159,7 +159,19 @@ def configuration(search: Search, params: dict[str, Any]) -> TrainConfig:
 
 def values(space: Space, params: dict[str, Any]) -> dict[str, JsonValue]:
     """A trial's parameters as the configuration has them."""
-    return {key: json.loads(each) if isinstance(space.tune[key], Choice) else each for key, each in params.items()}
+    return {key: _value(space.tune[key], each) for key, each in params.items()}
+
+
+def _value(where: Range, stored: Any) -> JsonValue:
+    match where:
+        case Choice():
+            value: JsonValue = json.loads(stored)
+            return value
+        case FloatRange():
+            return where.rounded(stored)
+        case IntRange():
+            whole: int = stored
+            return whole
 
 
 def _stored(space: Space, key: str, value: JsonValue) -> JsonValue:
