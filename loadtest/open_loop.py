@@ -40,7 +40,7 @@ class Load:
 
     plan: Plan
     client: HTTPClient
-    """locust's, for the plan's address. Its session around it takes 0.2 ms a request, for statistics that are not
+    """locust's, for the plan's address. Its session around it takes 0.1 to 0.2 ms a request, for statistics that are not
     wanted here, and all of it would count as the service's."""
     requests: list[Request]
     dues: list[tuple[int, float]]
