@@ -40,8 +40,8 @@ class Load:
 
     plan: Plan
     client: HTTPClient
-    """locust's, for the plan's address. Its session around it takes 0.1 to 0.2 ms a request, for statistics that are not
-    wanted here, and all of it would count as the service's."""
+    """locust's, for the plan's address. Its session around it takes 0.1 to 0.2 ms a request, for statistics that nobody
+    reads here, and all of it would count as the service's."""
     requests: list[Request]
     dues: list[tuple[int, float]]
     """Number of the arrival, and when it is due by perf_counter."""
