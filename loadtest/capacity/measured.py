@@ -95,9 +95,10 @@ class Measured:
     @property
     def slowness(self) -> tuple[tuple[float, float], ...]:
         """How many times as long a turn takes as without pause, at shares of the rate without pause, ascending: after a
-        pause caches are cold and the core has to wake up."""
+        pause caches are cold and the core has to wake up. Steps of fewer than LEAST_TURNS tell nothing."""
         busy_s, turn_ms = self.busy_s, float(self.turns_s.mean()) * 1e3
-        steps = sorted(self.test.knee.steps, key=lambda step: step.rate)
+        told = (step for step in self.test.knee.steps if step.turn_ms.count >= LEAST_TURNS)
+        steps = sorted(told, key=lambda step: step.rate)
         shares = [step.rate / self.test.footprint.workers * busy_s for step in steps]
         times = [step.turn_ms.mean / turn_ms for step in steps]
         return (*(pair for pair in zip(shares, times, strict=True) if pair[0] < 1), (1.0, 1.0))

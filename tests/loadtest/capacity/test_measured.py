@@ -34,6 +34,9 @@ def test_how_slow_it_is_after_a_pause_is_what_the_steps_say(tmp_path: Path) -> N
     assert found[-1] == (1.0, 1.0)
     shares = [share for share, _ in found]
     assert shares == sorted(set(shares))
+    read["knee"]["steps"][0]["turn_ms"] |= {"count": 99, "mean": 0.0}
+    path.write_text(json.dumps(read))
+    assert read_measured(path).slowness == found[1:]
 
 
 def changed(change: Callable[[Any], None]) -> Callable[[Any], Any]:
