@@ -25,6 +25,7 @@ from service.eligibility import Passed
 from service.errors import StoreError
 from service.flag_stores import FLAGS, FlagStore, Mark, News
 from service.metrics import Metrics
+from service.tasks import ended
 
 log = logging.getLogger("adrank.flags")
 
@@ -71,10 +72,7 @@ class AdFlags:
 
     async def stop(self) -> None:
         """Follow no longer."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await ended(self._task)
 
     async def refresh(self) -> None:
         """Ask the store once. When it fails, the flags last known stay in force."""

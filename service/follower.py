@@ -27,6 +27,7 @@ from service.preparing import Preparer, RefusedError
 from service.registry import Registry
 from service.shelf import Shelf
 from service.state_stores import Known, StateStore
+from service.tasks import ended
 
 log = logging.getLogger("adrank.state")
 HEARTBEATS = 5
@@ -104,10 +105,7 @@ class Follower:
 
     async def stop(self) -> None:
         """Follow no longer, and have nobody wait for this process."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await ended(self._task)
         await self._preparation.stop()
         with suppress(StoreError):
             await self.store.leave(self.process)

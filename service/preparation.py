@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 
 from bundle.folder import Bundle
@@ -15,6 +14,7 @@ from service.preparing import Preparer, RefusedError
 from service.registry import Registry
 from service.shelf import Shelf
 from service.state_stores import Known
+from service.tasks import ended
 
 log = logging.getLogger("adrank.state")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
@@ -100,10 +100,7 @@ class Preparation:
 
     async def stop(self) -> None:
         """Prepare nothing more."""
-        if self._work is not None:
-            self._work.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._work
+        await ended(self._work)
 
     def _missing(self, known: Known) -> str | None:
         """The bundle to prepare next: of the agreed version first, of each version the control's first."""

@@ -37,6 +37,7 @@ from service.metrics import Metrics
 from service.problem import status_of
 from service.scorer import runtime
 from service.settings import Settings
+from service.tasks import ended
 from service.timing import RequestTiming
 from service.user_cache import StoredUser
 
@@ -197,9 +198,7 @@ class ServedLog:
             async with asyncio.timeout(self._last_s):
                 while self._queue:
                     await asyncio.sleep(PAUSE_S)
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await ended(self._task)
         if self._queue:
             log.warning("%d answers were not logged before the stop", len(self._queue))
             self._count("dropped", self._queue)

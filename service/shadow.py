@@ -11,7 +11,6 @@ import math
 import random
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -31,6 +30,7 @@ from service.runner import Runner
 from service.schemas import RankedAd, RankRequest
 from service.served_log import ServedLog, ShadowScores
 from service.settings import Settings
+from service.tasks import ended
 from service.timing import RequestTiming
 from service.user_features import UserFeatures
 
@@ -107,10 +107,7 @@ class ShadowDesk:
 
     async def stop(self) -> None:
         """Rank no longer; what waits is let go."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await ended(self._task)
 
     def offer(
         self,

@@ -16,6 +16,7 @@ from service.breaker import Breaker
 from service.errors import StoreError
 from service.features import Appended, FeatureStore, within
 from service.metrics import Metrics
+from service.tasks import ended
 from service.user_cache import CHANGED, StoredUser, UserCache
 
 log = logging.getLogger("adrank.features")
@@ -124,10 +125,7 @@ class UserReader:
 
     async def stop(self) -> None:
         """Give up what is still under way."""
-        tasks = [*self._running] if self._following is None else [*self._running, self._following]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*self._running, self._following)
 
     async def _follow(self) -> None:
         """Listen until cancelled, whatever fails meanwhile."""

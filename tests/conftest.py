@@ -7,6 +7,7 @@ A test process computes in one thread: `make test` has as many processes as ther
 import gc
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read at the first import
 # Commands that tests start train in two threads. On a busy machine these would spend five times the work on waiting.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+# Shells start what is to run behind them with Ctrl-C ignored. Tests send it, to themselves and to commands.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("adrank", deadline=None, derandomize=True)
 settings.load_profile("adrank")
 

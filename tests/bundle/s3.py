@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
-STARTS_WITHIN_S = 60
+from tests.patience import until
+
 KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -21,11 +21,8 @@ def s3_server(log: Path) -> Iterator[dict[str, str]]:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        deadline = monotonic() + STARTS_WITHIN_S
-        while not _listens(port):
-            assert process.poll() is None, log.read_text()
-            assert monotonic() < deadline, f"no S3 server within {STARTS_WITHIN_S} s: {log.read_text()}"
-            sleep(0.05)
+        until(lambda: process.poll() is not None or _listens(port), log.read_text)
+        assert process.poll() is None, log.read_text()
         yield {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"} | KEYS
     finally:
         process.terminate()

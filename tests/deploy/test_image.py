@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from bundle.folder import open_bundle
 from service.example import example_request
 from service.version import VERSION
 from tests.deploy.dockerfile import Stage, build, instructions, stage_texts
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import RedisServer, free_port
 from tests.service.test_serve import served
 from tests.service.world import make_world
@@ -48,7 +48,7 @@ def running(image: Stage, bundle: Path, **settings: str) -> Iterator[tuple["subp
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_S)
 
 
 def healthy(image: Stage, environment: dict[str, str]) -> bool:
@@ -68,21 +68,18 @@ def test_the_image_serves_is_healthy_writes_nothing_and_ends_cleanly(image: Stag
     before = contents(image.root)
     keys = {"ADRANK_API_KEY": KEY, "ADRANK_ADMIN_KEY": "the-key-of-operators", "ADRANK_DRAIN_SECONDS": "0.5"}
     with running(image, folder, **keys) as (process, environment):
-        end = time.monotonic() + 60
-        while not healthy(image, environment):
-            assert process.poll() is None, "it ended"
-            assert time.monotonic() < end, "it never got healthy"
-            time.sleep(0.2)
+        until(lambda: process.poll() is not None or healthy(image, environment), every_s=0.2)
+        assert process.poll() is None, "it ended"
         body = json.dumps(example_request(open_bundle(folder))).encode()
         url = f"http://127.0.0.1:{environment['ADRANK_PORT']}/v1/rank"
         shown = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
         request = urllib.request.Request(url, body, shown)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             assert json.load(answer)["ads"]
-        with urllib.request.urlopen(url.replace("/v1/rank", "/openapi.json"), timeout=10) as answer:
+        with urllib.request.urlopen(url.replace("/v1/rank", "/openapi.json"), timeout=PATIENCE_S) as answer:
             assert json.load(answer)["info"]["version"] == VERSION
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert not healthy(image, environment)
     assert contents(image.root) == before, "the root file system is read-only"
 

@@ -18,6 +18,7 @@ import yaml
 from bundle.folder import open_bundle
 from service.example import example_request
 from service.metrics import Metrics
+from tests.patience import PATIENCE_S
 from tests.service.conftest import free_port
 from tests.service.test_serve import served
 from tests.service.world import make_world
@@ -92,11 +93,11 @@ def prometheus(configuration: Path, folder: Path) -> Iterator[str]:
         yield f"http://{address}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 def asked(url: str, query: str) -> list[Any]:
-    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}).json()
+    answer = httpx.get(f"{url}/api/v1/query", timeout=PATIENCE_S, params={"query": query}).json()
     assert answer["status"] == "success", answer
     found: list[Any] = answer["data"]["result"]
     return found
@@ -111,8 +112,8 @@ def test_prometheus_reads_our_metrics_back(tmp_path: Path) -> None:
         prometheus(pointed_at(service.url.removeprefix("http://"), tmp_path), tmp_path) as url,
     ):
         for _ in range(7):
-            assert httpx.post(f"{service.url}/v1/rank", json=body).status_code == 200
-        end = time.monotonic() + 30
+            assert httpx.post(f"{service.url}/v1/rank", timeout=PATIENCE_S, json=body).status_code == 200
+        end = time.monotonic() + PATIENCE_S
         while True:
             try:
                 found = asked(url, 'sum(adrank_requests_total{route="/v1/rank",status="200"})')

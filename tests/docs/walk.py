@@ -17,13 +17,12 @@ from typing import Self
 import httpx
 
 from tests.docs.pages import ROOT
-from tests.end_to_end.running import until
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import free_port
 
 SERVES = re.compile(r"(\w+=\S+ )*(make run\b|adrank serve\b)")
 ASKS = re.compile(r"adrank (release|experiment (?!shadow\b))")
 """Commands that ask the service at its usual address unless told otherwise."""
-PATIENCE_S = 60.0
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", "artifacts", "tests", "__pycache__", ".*_cache", ".hypothesis", ".import_linter_cache"
 )

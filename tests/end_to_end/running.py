@@ -3,18 +3,16 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
 
 
 def adrank(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -55,14 +53,6 @@ def serving(bundle: Path, *options: str, **variables: str) -> Iterator[str]:
 def is_ready(url: str) -> bool:
     """Whether the service answers."""
     try:
-        return httpx.get(f"{url}/readyz").is_success
+        return httpx.get(f"{url}/readyz", timeout=PATIENCE_S).is_success
     except httpx.TransportError:
         return False
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait for it; AssertionError when it does not come true."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.1)

@@ -12,7 +12,8 @@ from control.changes import Start
 from control.client import Admin
 from control.state import Experiment
 from service.example import example_request
-from tests.end_to_end.running import adrank, running, serving, until
+from tests.end_to_end.running import adrank, running, serving
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import RedisServer
 from tests.service.world import make_world
 
@@ -41,7 +42,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 
 def visit(url: str, body: dict[str, object], users: int) -> None:
     """Each user sees the ads of one answer and clicks the second."""
-    with httpx.Client(base_url=url, timeout=20) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         for user in range(users):
             answer = client.post("/v1/rank", json=body | {"user_id": f"u{user}"}).raise_for_status().json()
             said = {"user_id": f"u{user}", "request_id": answer["request_id"]}
@@ -59,7 +60,7 @@ def test_a_bad_arm_is_stopped_and_the_commands_say_why(redis_server: RedisServer
     reading.write_text('{"min_users": 30}')
     options = ("--redis-url", url_of, "--log-entries", "10000")
     with serving(bundle, *options, ADRANK_ADMIN_KEY=KEY) as url, Admin(url, KEY, "anna") as admin:
-        admin.wait(admin.change(Start(experiment=EXPERIMENT, who="anna", why="to see")), 20)
+        admin.wait(admin.change(Start(experiment=EXPERIMENT, who="anna", why="to see")), PATIENCE_S)
         collect = ("outcomes", "--redis", url_of, "--out", str(out), "--flush-seconds", "0.2", "--log-level", "error")
         visit(url, example_request(open_bundle(bundle), 5), users=200)  # all of them before any arm is stopped
         with running(

@@ -21,9 +21,10 @@ from control.client import Admin
 from export import loop
 from export.assemble import Trained
 from models.checkpoint import write_json
-from tests.end_to_end.running import ROOT, serving, until
+from tests.end_to_end.running import ROOT, serving
 from tests.export.test_judgement import spoil
 from tests.market import Market
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import RedisServer
 
 OPEN = ("--gate-overlap", "0", "--gate-psi", "99", "--gate-score-shift", "99", "--gate-latency-ratio", "99")
@@ -68,7 +69,7 @@ def world(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def ask(url: str) -> str:
     """The bundle that answers."""
     body = {"user_id": "7", "context": {"scene": "search", "region": "south"}, "k": 3}
-    answer = httpx.post(f"{url}/v1/rank", json=body).raise_for_status().json()
+    answer = httpx.post(f"{url}/v1/rank", timeout=PATIENCE_S, json=body).raise_for_status().json()
     return str(answer["bundle_id"])
 
 
@@ -155,7 +156,7 @@ def test_turns_are_served_and_an_interrupted_one_is_taken_up(
             cut = subprocess.Popen([*LOOP, *asked], env=os.environ | ONE_THREAD)
             until((work / reached).exists)
             cut.send_signal(signal.SIGKILL)
-            cut.wait(20)
+            cut.wait(PATIENCE_S)
         assert ask(world.url) == "tiny"
         assert {path.name for path in store.iterdir()} == held
         traffic = (work / "turn-1/traffic.json").read_bytes()

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,10 @@ from outcomes import command
 from outcomes.segments import segments
 from service import replay_command
 from service.app import create_app
+from tests.end_to_end.running import is_ready
 from tests.market import Market
 from tests.outcomes.feeding import DurableRedis
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import client_of, free_port
 from tests.service.world import settings_for
 
@@ -145,17 +146,11 @@ class Service:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(1000):
-            try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.02)
-        raise RuntimeError("the service does not start")
+        until(lambda: is_ready(self.url))
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
 
 
 def test_acknowledged_events_survive_kill_9_of_the_service_and_of_redis(
@@ -168,7 +163,7 @@ def test_acknowledged_events_survive_kill_9_of_the_service_and_of_redis(
     told: list[str] = []
 
     def send(count: int) -> None:
-        with httpx.Client(base_url=service.url, timeout=20) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as client:
             for _ in range(count):
                 name = f"r{len(told)}"
                 body = {"events": [{"user_id": 5, "kind": "click", "ad_id": 1003, "request_id": name}]}
@@ -188,7 +183,7 @@ def test_acknowledged_events_survive_kill_9_of_the_service_and_of_redis(
         redis_server.start()
     finally:
         service.process.kill()
-        service.process.wait(10)
+        service.process.wait(PATIENCE_S)
     assert len(told) >= 80
     collect(redis_server, out)
     lines = [line for segment in segments(out, "events") for line in segment.lines()]

@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from control.state import Shadow
 from models import metrics
 from outcomes.tables import read_table
 from service.example import example_request
-from tests.end_to_end.running import PATIENCE_S, adrank, running, serving, until
+from tests.end_to_end.running import adrank, running, serving
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import RedisServer
 from tests.service.world import Recipe, make_world
 
@@ -57,10 +57,7 @@ class Visitors:
                 kinds = ("impression", "click") if clicked else ("impression",)
                 events += [name | {"kind": kind, "ad_id": ad["ad_id"]} for kind in kinds]
             self.client.post("/v1/events", json={"events": events}).raise_for_status()
-            end = time.monotonic() + PATIENCE_S
-            while self.dealt() != self.whole:
-                assert time.monotonic() < end, f"the shadow dealt with {self.dealt()} of {self.whole} requests"
-                time.sleep(0.005)
+            until(lambda: self.dealt() == self.whole, lambda: f"{self.dealt()} of {self.whole} requests", 0.005)
 
     def dealt(self) -> int:
         """Requests that the shadow is done with, one way or the other."""
@@ -76,10 +73,10 @@ def test_the_shadow_is_judged_by_what_was_clicked(redis_server: RedisServer, tmp
     with (
         serving(bundle, *options, ADRANK_ADMIN_KEY=KEY) as url,
         Admin(url, KEY, "anna") as admin,
-        httpx.Client(base_url=url, timeout=20) as client,
+        httpx.Client(base_url=url, timeout=PATIENCE_S) as client,
     ):
         shadow = SetShadow(shadow=Shadow(bundle="b2", share=1.0), who="anna", why="to see")
-        admin.wait(admin.change(shadow), 30)
+        admin.wait(admin.change(shadow), PATIENCE_S)
         visitors = Visitors(client, example_request(open_bundle(bundle), 5))
         with running(*collect, "--log-level", "error") as process:
             visitors.visit(30)

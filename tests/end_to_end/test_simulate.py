@@ -12,6 +12,7 @@ from control.state import Experiment
 from models.marketplace import simulate
 from tests.end_to_end.running import serving
 from tests.market import Market
+from tests.patience import PATIENCE_S
 
 KEY = "the-key-of-callers"
 EXPERIMENT = Experiment.model_validate(
@@ -29,11 +30,11 @@ def test_the_true_lift_of_each_arm_is_told(
     file = tmp_path / "figures.json"
     (tmp_path / "key").write_text(f"{KEY}\n")
     with serving(exported, ADRANK_API_KEY=f"the-key-before-that,{KEY}") as url, Admin(url, None, "anna") as admin:
-        admin.wait(admin.change(Start(experiment=EXPERIMENT, who="anna", why="to see")), 20)
+        admin.wait(admin.change(Start(experiment=EXPERIMENT, who="anna", why="to see")), PATIENCE_S)
         options = ["--against", url, "--market", str(market.raw), "--together", "50", "--k", "5", "--json", str(file)]
         options += ["--key-file", str(tmp_path / "key")]
         assert simulate.main([*options, "--requests", "300"]) == 0
-        taken = httpx.get(f"{url}/metrics").text
+        taken = httpx.get(f"{url}/metrics", timeout=PATIENCE_S).text
     found = json.loads(file.read_text())
     arms = [f"simulate.auction.{arm}" for arm in ("by-pctr", "control")]
     for name in ("requests", "impressions", "clicks"):

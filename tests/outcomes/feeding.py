@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from outcomes.streams import Streams
-from tests.service.conftest import RedisServer, redis_binary
+from tests.patience import PATIENCE_S, until
+from tests.service.conftest import RedisServer
 
 PREFIX = "t:"
 SERVED, EVENTS, LIVING = f"log:{PREFIX}served", f"log:{PREFIX}events", f"log:{PREFIX}collector"
@@ -20,31 +23,26 @@ NOON = 2_016_360_000_000
 class DurableRedis(RedisServer):
     """Writes every command to a file that it reads when it starts again."""
 
-    def start(self) -> None:
-        import subprocess
-        import time
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "--appendonly", "yes", "--appendfsync", "everysec")
 
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
-        options += ["--appendonly", "yes", "--appendfsync", "everysec"]
-        self.process = subprocess.Popen([redis_binary(), *options], stdout=subprocess.DEVNULL)
-        with Redis.from_url(self.url, socket_connect_timeout=1) as client:
-            for _ in range(500):
-                try:
-                    client.ping()
-                    return
-                except OSError:
-                    time.sleep(0.02)
-                except Exception as error:
-                    if "loading" not in str(error).lower() and "connect" not in str(error).lower():
-                        raise
-                    time.sleep(0.02)
-        raise RuntimeError(f"the Redis server does not answer on {self.port}")
+    def start(self) -> None:
+        super().start()
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        """It listens before it has read its file."""
+        with Redis.from_url(self.url) as client:
+            try:
+                return bool(client.ping())
+            except (BusyLoadingError, RedisConnectionError):
+                return False
 
     def kill(self) -> None:
         """kill -9"""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         self.process = None
 
 

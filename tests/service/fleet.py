@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,6 @@ from service.settings import Settings
 from service.shelf import Shelf
 from service.state_stores import StateStore
 from service.traffic import Traffic
-
-PATIENCE_S = 20.0
 
 
 class FolderPreparer:
@@ -125,14 +123,6 @@ async def fleet(*members: Member) -> AsyncIterator[None]:
     finally:
         for member in started:
             await member.stop()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for it; AssertionError when it does not come true."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        await asyncio.sleep(0.01)
 
 
 async def want(store: StateStore, bundle_id: str, **more: Any) -> int:

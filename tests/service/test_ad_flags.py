@@ -17,6 +17,7 @@ from service.ad_flags import AdFlags, FlagView, canonical, rows_of_texts
 from service.errors import StoreError
 from service.flag_stores import FLAGS, Change, EmbeddedFlags, Mark, News
 from service.metrics import Metrics
+from tests.patience import PATIENCE_S
 from tests.service.world import Recipe, make_world, open_world
 
 PAUSE, RESUME, EXHAUST = Change(1, 1), Change(1, 0), Change(2, 2)
@@ -220,7 +221,7 @@ def test_following_goes_on_after_an_unexpected_error(bundle: Bundle, caplog: pyt
             await asyncio.sleep(0.01)
         await flags.stop()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
     assert caplog.records[0].message == "flags of ads: unexpected error"
 
 

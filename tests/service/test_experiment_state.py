@@ -12,6 +12,7 @@ import pytest
 from control.state import Change, Desired
 from service.api import Services
 from service.app import create_app
+from tests.patience import PATIENCE_S
 from tests.service.conftest import client_of
 from tests.service.plans import experiment
 from tests.service.world import Recipe, make_world, settings_for
@@ -52,7 +53,7 @@ def run(folder: Path, scenario: Callable[[httpx.AsyncClient, Put], Awaitable[Non
 
 async def until(client: httpx.AsyncClient, what: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The answer to ASK once it is so."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while True:
         answer: dict[str, Any] = (await client.post("/v1/rank", json=ASK)).json()
         if what(answer):
@@ -82,7 +83,7 @@ def test_an_experiment_that_the_bundles_cannot_serve_is_refused_and_said(folder:
     async def scenario(client: httpx.AsyncClient, put: Put) -> None:
         await until(client, lambda answer: answer["version"] == 1)
         await put(experiment("trial", overrides={"bundle": "b2", "rung": "light"}))
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         refused: list[dict[str, Any]] = []
         while not refused:
             assert time.monotonic() < end

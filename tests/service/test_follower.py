@@ -15,7 +15,8 @@ from service.file_state import FileState
 from service.loaded import LoadedBundle
 from service.settings import Settings
 from service.state_stores import Known
-from tests.service.fleet import Member, fleet, until, want
+from tests.patience import PATIENCE_S, soon
+from tests.service.fleet import Member, fleet, want
 from tests.service.world import Recipe, make_world, settings_for
 
 
@@ -70,12 +71,12 @@ def test_all_change_together_once_the_last_one_is_ready(store: FileState, ours: 
         gate = slow.preparer.gates["next"] = asyncio.Event()
         async with fleet(quick, slow):
             version = await want(store, "next")
-            await until(lambda: quick.status("next") == "ready")
+            await soon(lambda: quick.status("next") == "ready")
             await asyncio.sleep(0.2)
             assert (quick.version, slow.version) == (1, 1), "nobody goes ahead"
             assert [each.prepared for each in await store.processes()].count(version) == 1
             gate.set()
-            await until(lambda: (quick.version, slow.version) == (version, version))
+            await soon(lambda: (quick.version, slow.version) == (version, version))
             assert quick.registry.live.id == slow.registry.live.id == "next"
 
     run(scenario)
@@ -86,7 +87,7 @@ def test_a_bundle_refused_by_one_is_served_by_none(store: FileState, ours: Setti
         members = Member(store, ours), Member(store, ours)
         async with fleet(*members):
             await want(store, "bad")
-            await until(lambda: all(member.status("bad") == "refused" for member in members))
+            await soon(lambda: all(member.status("bad") == "refused" for member in members))
             await asyncio.sleep(0.1)
             assert [member.version for member in members] == [1, 1]
             assert (await store.look()).agreed != (await store.look()).wanted
@@ -95,7 +96,7 @@ def test_a_bundle_refused_by_one_is_served_by_none(store: FileState, ours: Setti
                 assert "differs from the golden rows by 1" in str(report.error)
                 assert not report.checks[-1].passed
             version = await want(store, "next")
-            await until(lambda: [member.version for member in members] == [version, version])
+            await soon(lambda: [member.version for member in members] == [version, version])
             assert members[0].status("bad") == "refused", "it stays in the list"
             assert members[0].preparer.asked.count("bad") == 1
 
@@ -107,7 +108,7 @@ def test_a_bundle_that_is_not_there_is_refused(store: FileState, ours: Settings)
         member = Member(store, ours)
         async with fleet(member):
             await want(store, "nowhere")
-            await until(lambda: member.status("nowhere") == "refused")
+            await soon(lambda: member.status("nowhere") == "refused")
             assert member.version == 1
 
     run(scenario)
@@ -119,8 +120,8 @@ def test_a_refused_bundle_is_tried_again_for_a_later_version(store: FileState, o
         async with fleet(member):
             for times in (1, 2):
                 await want(store, "bad")
-                await until(lambda n=times: member.preparer.asked.count("bad") == n)  # type: ignore[misc]
-                await until(lambda: member.status("bad") == "refused")
+                await soon(lambda n=times: member.preparer.asked.count("bad") == n)  # type: ignore[misc]
+                await soon(lambda: member.status("bad") == "refused")
                 assert member.registry.live.id != "bad"
 
     run(scenario)
@@ -136,7 +137,7 @@ def test_a_trouble_of_the_moment_is_no_refusal(
         member.preparer.failures["next"] = 2
         async with fleet(member):
             version = await want(store, "next")
-            await until(lambda: member.version == version)
+            await soon(lambda: member.version == version)
             assert member.preparer.asked == ["next"] * 3
             assert member.status("next") == "ready"
 
@@ -150,7 +151,7 @@ def test_who_starts_later_serves_what_was_agreed_on(
         member = Member(store, ours)
         async with fleet(member):
             version = await want(store, "next")
-            await until(lambda: member.version == version)
+            await soon(lambda: member.version == version)
             late = Member(store, ours)
             async with fleet(late):
                 assert (late.version, late.registry.live.id, late.loads) == (version, "next", 0)
@@ -166,11 +167,11 @@ def test_a_bundle_that_was_loaded_for_nothing_says_so(
         member = Member(store, ours)
         async with fleet(member):
             version = await want(store, "next")
-            await until(lambda: member.version == version)
+            await soon(lambda: member.version == version)
         again = Member(store, ours)
         await again.follower.start(again.load, await again.load())
         assert again.version == version
-        await until(lambda: list(again.shelf.held) == ["next"])
+        await soon(lambda: list(again.shelf.held) == ["next"])
         await again.stop()
 
     run(scenario)
@@ -184,12 +185,12 @@ def test_who_starts_holds_nobody_up(store: FileState, ours: Settings) -> None:
         member, late = Member(store, ours), Member(store, ours)
         async with fleet(member):
             second = await want(store, "next")
-            await until(lambda: member.version == second)
+            await soon(lambda: member.version == second)
             gate = late.preparer.gates["next"] = asyncio.Event()
             starting = asyncio.create_task(late.start())
-            await until(lambda: late.preparer.asked == ["next"])
+            await soon(lambda: late.preparer.asked == ["next"])
             third = await want(store, "third")
-            await until(lambda: member.version == third)
+            await soon(lambda: member.version == third)
             assert not late.registry.is_ready
             gate.set()
             await starting
@@ -209,7 +210,7 @@ def test_a_dead_process_is_not_waited_for(ours: Settings, tmp_path: Path) -> Non
             await dies.die()
             assert len(await store.processes()) == 2
             version = await want(store, "next")
-            await until(lambda: lives.version == version)
+            await soon(lambda: lives.version == version)
             assert [each.process for each in await store.processes()] == [lives.follower.process]
 
     run(scenario)
@@ -221,11 +222,11 @@ def test_the_bundle_before_is_gone_back_to_without_loading(store: FileState, our
         async with fleet(member):
             for bundle_id in ("next", "world", "next"):
                 version = await want(store, bundle_id)
-                await until(lambda v=version: member.version == v)  # type: ignore[misc]
+                await soon(lambda v=version: member.version == v)  # type: ignore[misc]
             assert member.preparer.asked == ["next"]
             version = await want(store, "third")
-            await until(lambda: member.version == version)
-            await until(lambda: set(member.shelf.held) == {"next", "third"})
+            await soon(lambda: member.version == version)
+            await soon(lambda: set(member.shelf.held) == {"next", "third"})
 
     run(scenario)
 
@@ -238,7 +239,7 @@ def test_every_bundle_that_a_version_names_is_loaded(store: FileState, ours: Set
             experiment = Experiment(name="trial", salt="s", arms=(arm,))
             shadow = Shadow(bundle="third", share=0.1)
             version = await want(store, "world", experiments=(experiment,), shadow=shadow)
-            await until(lambda: member.version == version)
+            await soon(lambda: member.version == version)
             assert set(member.registry.plan.bundles) == {"world", "next", "third"}
 
     run(scenario)
@@ -251,12 +252,12 @@ def test_a_dropped_bundle_is_freed_once_no_request_holds_it(store: FileState, ou
             request = [member.registry.live]
             session = weakref.ref(request[0].query._session)
             version = await want(store, "next")
-            await until(lambda: member.version == version)
-            await until(lambda: list(member.shelf.held) == ["next"])
+            await soon(lambda: member.version == version)
+            await soon(lambda: list(member.shelf.held) == ["next"])
             await asyncio.sleep(0.1)
             assert session() is not None, "a request holds it"
             request.clear()
-            await until(lambda: session() is None)
+            await soon(lambda: session() is None)
 
     gc.disable()  # nothing of it may wait for the collector
     try:
@@ -274,12 +275,12 @@ def test_views_of_a_bundle_hold_it_too(store: FileState, ours: Settings) -> None
             session = weakref.ref(live.query._session)
             del live
             version = await want(store, "next")
-            await until(lambda: member.version == version)
+            await soon(lambda: member.version == version)
             await asyncio.sleep(0.1)
             assert session() is not None
             assert view.id == "world"
             del view
-            await until(lambda: session() is None)
+            await soon(lambda: session() is None)
 
     run(scenario)
 
@@ -302,12 +303,12 @@ def test_a_store_that_is_down_changes_nothing(ours: Settings, tmp_path: Path, ca
         member = Member(store, ours)
         async with fleet(member):
             store.down = True
-            await until(lambda: "cannot be followed" in caplog.text)
+            await soon(lambda: "cannot be followed" in caplog.text)
             assert member.version == 1
             assert member.follower.age_s > 0
             store.down = False
             version = await want(store, "next")
-            await until(lambda: member.version == version)
+            await soon(lambda: member.version == version)
 
     run(scenario)
     assert caplog.text.count("cannot be followed") == 1
@@ -321,13 +322,13 @@ def test_without_the_store_the_setting_is_served_until_it_is_back(ours: Settings
         first = Member(store, ours)
         async with fleet(first):
             version = await want(store, "next")
-            await until(lambda: first.version == version)
+            await soon(lambda: first.version == version)
         store.down = True
         again = Member(store, ours)
         async with fleet(again):
             assert (again.version, again.registry.live.id, again.follower.serving) == (0, "world", 0)
             store.down = False
-            await until(lambda: again.version == version)
+            await soon(lambda: again.version == version)
             assert again.registry.live.id == "next"
 
     run(scenario)
@@ -338,7 +339,7 @@ def test_a_store_that_lost_its_state_gets_back_what_is_served(store: FileState, 
         members = Member(store, ours), Member(store, ours)
         async with fleet(*members):
             version = await want(store, "next")
-            await until(lambda: [member.version for member in members] == [version, version])
+            await soon(lambda: [member.version for member in members] == [version, version])
             for name in ("wanted.json", "agreed.json"):
                 (store.folder / name).unlink()
             found: list[Known] = []
@@ -348,7 +349,7 @@ def test_a_store_that_lost_its_state_gets_back_what_is_served(store: FileState, 
                     found.append(await store.look())
                     await asyncio.sleep(0.01)
 
-            await asyncio.wait_for(looked(), 20)
+            await asyncio.wait_for(looked(), PATIENCE_S)
             assert found[-1].agreed is not None
             assert (found[-1].agreed.version, found[-1].agreed.control.bundle) == (version, "next")
             assert [member.registry.live.id for member in members] == ["next", "next"]
@@ -365,7 +366,7 @@ def test_nothing_is_served_where_the_agreed_bundle_is_refused(
         member = Member(store, ours)
         async with fleet(member):
             version = await want(store, "next")
-            await until(lambda: member.version == version)
+            await soon(lambda: member.version == version)
             make_world(tmp_path / "elsewhere")
             make_world(tmp_path / "elsewhere", Recipe(bundle_id="third", ads=298))
             other = Member(store, settings_for(tmp_path / "elsewhere/world"))
@@ -373,7 +374,7 @@ def test_nothing_is_served_where_the_agreed_bundle_is_refused(
                 assert not other.registry.is_ready
                 assert other.status("next") == "refused"
                 version = await want(store, "third")
-                await until(lambda: member.version == version and other.registry.is_ready)
+                await soon(lambda: member.version == version and other.registry.is_ready)
                 assert other.version == version
 
     run(scenario)

@@ -4,17 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 
 from service.gate_helper import FORWARD, LAST, come_forward, command, may_come_back
+from tests.patience import until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 120
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="classes and priorities of processes are Linux's")
 
@@ -30,13 +29,6 @@ def helper(*, patient: bool) -> Iterator["subprocess.Popen[bytes]"]:
             yield process
         finally:
             process.kill()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = monotonic() + PATIENCE_S
-    while not holds():
-        assert monotonic() < end, f"not within {PATIENCE_S} s"
-        sleep(0.01)
 
 
 def priority(process: "subprocess.Popen[bytes]") -> int:

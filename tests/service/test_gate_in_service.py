@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 
 from service.file_state import FileState
+from tests.patience import PATIENCE_S, until
 from tests.service import spoilt_bundles
 from tests.service.fleet import want
 from tests.service.test_gate import ALL
 from tests.service.test_serve import served
-from tests.service.test_swap import standing, until
+from tests.service.test_swap import standing
 from tests.service.world import Recipe, make_world
 
 ASKED = {"user_id": "anna", "context": {"scene": "feed"}, "k": 5}
@@ -27,7 +28,7 @@ def test_a_refused_bundle_stays_visible_and_a_good_one_is_tried_on_requests(tmp_
     with served(live, *options, "--gate-latency-ratio", "9") as service:
 
         def rank() -> str:
-            answer = httpx.post(f"{service.url}/v1/rank", json=ASKED, timeout=20)
+            answer = httpx.post(f"{service.url}/v1/rank", json=ASKED, timeout=PATIENCE_S)
             assert answer.status_code == 200
             return str(answer.json()["bundle_id"])
 

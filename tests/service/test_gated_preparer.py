@@ -31,6 +31,7 @@ from service.recent import Recent
 from service.settings import to_environment
 from service.traffic import Traffic
 from service.user_cache import StoredUser
+from tests.patience import PATIENCE_S
 from tests.service import spoilt_bundles
 from tests.service.conftest import client_of
 from tests.service.test_gate import ALL
@@ -181,9 +182,9 @@ def test_the_helper_gives_way_and_ends_with_its_parent(host: Host) -> None:
         assert status[16] == "19"  # nice, the 19th field
         assert Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip() == "1000"
         process.stdin.close()
-        assert process.wait(20) in (0, 1)
+        assert process.wait(PATIENCE_S) in (0, 1)
     with subprocess.Popen(starting, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
-        process.communicate(job.model_dump_json().encode() + b"\n", timeout=20)
+        process.communicate(job.model_dump_json().encode() + b"\n", timeout=PATIENCE_S)
         assert process.returncode == 1
 
 

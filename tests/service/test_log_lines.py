@@ -14,6 +14,7 @@ import httpx
 
 from service.log_lines import Allowance, JsonLines, Said
 from service.settings import read_settings
+from tests.patience import PATIENCE_S
 from tests.service.test_serve import ROOT
 
 KEY = "the-key-of-callers"
@@ -41,13 +42,13 @@ def lines_of(*options: str, url: Any = None, stop: bool = True) -> list[dict[str
             if found[-1]["message"] == "serving":
                 url(found[-1]["address"])
                 process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == (0 if stop else 2)
+    assert process.wait(PATIENCE_S) == (0 if stop else 2)
     return found
 
 
 def test_every_line_of_a_process_is_a_json_object(folder: Path) -> None:
     def ask(address: str) -> None:
-        with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        with httpx.Client(base_url=address, timeout=PATIENCE_S, headers={"Authorization": f"Bearer {KEY}"}) as client:
             named = {"x-request-id": "the-one"}
             body = {"user_id": "anna", "deadline_ms": 1, "context": {"scene": "feed"}}
             for _ in range(20):

@@ -15,6 +15,7 @@ from service.errors import StoreError
 from service.features import within
 from service.redis_store import RedisStore
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.service.conftest import RedisServer, client_of
 from tests.service.proxy import DelayingProxy
 from tests.service.test_stores import redis_store
@@ -179,7 +180,7 @@ def test_a_slow_redis_is_not_waited_for(folder: Path, redis_server: RedisServer)
                 after = [await metric(client, name) for name in counters]
                 assert [b - a for a, b in zip(before, after, strict=True)] == [3, 1, 3]
                 proxy.holds = False
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     while (await rank(client))["ads"] != usual["ads"]:
                         await asyncio.sleep(0.05)
 
@@ -195,7 +196,7 @@ def test_a_recent_copy_serves_while_redis_is_down(folder: Path, tmp_path: Path) 
             async with client_of(create_app(settings)) as client:
                 usual = await rank(client)
                 server.stop()
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE_S):
                     while "adrank_user_cache_told 0.0" not in (await client.get("/metrics")).text:
                         await asyncio.sleep(0.005)
                 copied = await rank(client)

@@ -9,6 +9,7 @@ import pytest
 from service.app import create_app
 from service.runner import InThreads, InTurns, Runner
 from service.settings import Settings
+from tests.patience import PATIENCE_S
 from tests.service.conftest import client_of
 
 
@@ -114,7 +115,7 @@ def test_spare_work_runs_only_when_nobody_is_there(make: Callable[[], Runner]) -
 def test_threads_run_at_the_same_time() -> None:
     async def scenario() -> None:
         runner, both = InThreads(2), threading.Barrier(2)
-        places = await asyncio.gather(*(runner.run(lambda: both.wait(30)) for _ in range(2)))
+        places = await asyncio.gather(*(runner.run(lambda: both.wait(PATIENCE_S)) for _ in range(2)))
         assert sorted(places) == [0, 1], "each waited for the other"
         runner.close()
 

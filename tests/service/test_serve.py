@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import shlex
 import signal
 import socket
@@ -17,6 +16,7 @@ import pytest
 
 from service.listener import listen
 from service.serve import main
+from tests.patience import PATIENCE_S
 from tests.service.conftest import RedisServer, free_port
 from tests.service.world import Recipe, make_world
 
@@ -36,6 +36,7 @@ class Served:
 @contextmanager
 def served(folder: Path, *options: str) -> Iterator[Served]:
     patient = ["--default-deadline-ms", "8000", "--features-timeout-ms", "1500", "--redis-timeout-ms", "1000"]
+    patient += ["--gate-idle-seconds", "0"]
     process = subprocess.Popen(
         [sys.executable, "adrank.py", "serve", "--bundle", str(folder), "--port", "0", *patient, *options],
         cwd=ROOT,
@@ -58,22 +59,15 @@ def served(folder: Path, *options: str) -> Iterator[Served]:
         if process.poll() is None:
             process.terminate()  # with workers, killing the parent would leave them
             try:
-                process.wait(15)
+                process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait(5)
+                process.wait(PATIENCE_S)
         assert process.stdout is not None
         process.stdout.close()
 
 
-def spent() -> float:
-    """Processor seconds of child processes that have ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return children.ru_utime + children.ru_stime
-
-
 def test_a_served_bundle_from_start_to_end(folder: Path) -> None:
-    before = spent()
     with served(folder) as service:
         assert "bundle world: 300 ads" in service.printed
         curl = LINE.search(service.printed)
@@ -81,15 +75,14 @@ def test_a_served_bundle_from_start_to_end(folder: Path) -> None:
         answer = subprocess.run(shlex.split(curl[0]), capture_output=True, text=True, check=True)
         assert '"user":"known"' in answer.stdout
         assert '"degraded":[]' in answer.stdout
-        with httpx.Client(base_url=service.url) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as client:
             assert client.get("/readyz").json()["bundle_id"] == "world"
             scored = client.post("/v1/score", json={"user_id": "anna", "ads": list(range(1000, 1300))})
             assert len(scored.json()["pctr"]) == 300
             assert client.post("/v1/rank", content=b"[" * 2_000_000).status_code == 413
             assert client.post("/v1/rank", json={"user_id": "anna", "k": -1}).json()["error"]["field"] == "k"
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(10) == 0
-    assert spent() - before < 5, "it starts within seconds, which only a busy machine makes longer"
+        assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_several_workers_share_users_and_metrics(folder: Path, redis_server: RedisServer) -> None:
@@ -97,13 +90,13 @@ def test_several_workers_share_users_and_metrics(folder: Path, redis_server: Red
     with served(folder, *options) as service:
         for i in range(40):  # new connections, so that both workers get some
             event = {"events": [{"user_id": i, "kind": "click", "ad_id": 1000}]}
-            assert httpx.post(f"{service.url}/v1/events", json=event, timeout=20).json()["accepted"] == 1
-            answer = httpx.post(f"{service.url}/v1/rank", json={"user_id": i})
+            assert httpx.post(f"{service.url}/v1/events", json=event, timeout=PATIENCE_S).json()["accepted"] == 1
+            answer = httpx.post(f"{service.url}/v1/rank", timeout=PATIENCE_S, json={"user_id": i})
             assert answer.json()["user"] == "known"
-        text = httpx.get(f"{service.url}/metrics").text
+        text = httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text
         assert 'adrank_requests_total{route="/v1/rank",status="200"} 40.0' in text
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(15) == 0
+        assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_a_start_that_cannot_succeed_is_one_line_and_2(

@@ -22,6 +22,7 @@ from service.file_state import FileState
 from service.redis_state import RedisState
 from service.redis_store import RedisStore
 from service.state_stores import StateStore
+from tests.patience import PATIENCE_S
 from tests.service.conftest import RedisServer, free_port
 from tests.service.fleet import change
 
@@ -155,7 +156,7 @@ def test_a_process_that_says_nothing_is_dead(make: Making) -> None:
         await store.report(said("b", 1, 1))
         assert [each.process for each in await store.processes()] == ["a", "b"]
         assert not await store.agree(1)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while not await store.agree(1):
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
@@ -240,7 +241,7 @@ asyncio.run(main())
         process.kill()
         for line in process.stdout.read().splitlines():
             acknowledged = int(line) if line else acknowledged
-        process.wait(10)
+        process.wait(PATIENCE_S)
         process.stdout.close()
 
         async def scenario(store: StateStore, least: int = acknowledged) -> int:
@@ -297,7 +298,7 @@ def test_a_lock_that_is_not_given_back_is_an_error(tmp_path: Path, monkeypatch: 
     holder.start()
     assert holder.pid is not None
     try:
-        assert started.wait(20)
+        assert started.wait(PATIENCE_S)
 
         async def refused(store: StateStore) -> None:
             with pytest.raises(StoreError, match=r"is locked for 0\.1 s"):

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.stop import stopped_under_load
 from service.listener import listen, refuse_new, refuses_new
 from service.listener import waiting as backlog
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import RedisServer
 from tests.service.test_serve import Served, served
 
@@ -33,16 +34,16 @@ def answer(connection: socket.socket) -> bytes:
 
 def connected(service: Served) -> socket.socket:
     host, port = service.url.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
 
 def until_unready(service: Served) -> None:
-    end = time.monotonic() + 20
-    while httpx.get(f"{service.url}/readyz").status_code != 503:
-        assert time.monotonic() < end, "it stays ready"
-        time.sleep(0.01)
+    def status() -> int:
+        return httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S).status_code
+
+    until(lambda: status() == 503, lambda: "it stays ready", 0.01)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -51,7 +52,7 @@ def test_no_request_is_lost(folder: Path, redis_server: RedisServer, workers: in
     if workers > 1:
         options += ["--workers", str(workers), "--redis-url", redis_server.url, "--redis-prefix", "stop:"]
     with served(folder, *options) as service:
-        httpx.get(f"{service.url}/readyz", timeout=20).raise_for_status()  # workers start after it is announced
+        httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S).raise_for_status()  # workers start after it is announced
         load = stopped_under_load(service.process, service.url, [ASK | {"user_id": i} for i in range(9)], 60, 0.5)
         done = asyncio.run(load)
     assert done.lost == []
@@ -70,16 +71,16 @@ def test_while_it_drains_it_is_not_ready_and_answers_new_connections(folder: Pat
         assert b"connection: close" not in first
         service.process.send_signal(signal.SIGTERM)
         until_unready(service)
-        unready = httpx.get(f"{service.url}/readyz").json()["error"]
+        unready = httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S).json()["error"]
         assert (unready["code"], unready["message"][:11]) == ("not_ready", "the process")
-        ranked = httpx.post(f"{service.url}/v1/rank", json=ASK)
+        ranked = httpx.post(f"{service.url}/v1/rank", timeout=PATIENCE_S, json=ASK)
         assert ranked.status_code == 200
         assert ranked.headers["connection"] == "close"
         kept.sendall(request("/healthz"))
         last = answer(kept)
         assert last.startswith(b"HTTP/1.1 200 ")
         assert last.count(b"connection: close") == 1
-        assert service.process.wait(20) == 0
+        assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_a_request_in_flight_is_finished(folder: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_request_in_flight_is_finished(folder: Path) -> None:
         whole = request("/v1/rank", body)
         slow.sendall(whole[: -len(body)])
         service.process.send_signal(signal.SIGTERM)
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while True:
             try:
                 connected(service).close()
@@ -99,7 +100,7 @@ def test_a_request_in_flight_is_finished(folder: Path) -> None:
             time.sleep(0.05)
         slow.sendall(body)
         assert answer(slow).startswith(b"HTTP/1.1 200 ")
-        assert service.process.wait(20) == 0
+        assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_who_never_ends_is_cut_and_a_second_signal_hurries(folder: Path) -> None:
@@ -108,7 +109,7 @@ def test_who_never_ends_is_cut_and_a_second_signal_hurries(folder: Path) -> None
         service.process.send_signal(signal.SIGTERM)
         until_unready(service)
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(20) == 0
+        assert service.process.wait(PATIENCE_S) == 0
 
 
 def test_connections_that_were_made_are_accepted_and_no_others() -> None:

@@ -12,6 +12,7 @@ from bundle.record import Event, UserRecord, pack, pack_events, trim, unpack
 from service.errors import SettingsError, StoreError
 from service.features import Appended, EmbeddedStore, FeatureStore, fitted
 from service.redis_store import RedisStore
+from tests.patience import PATIENCE_S
 from tests.service.conftest import RedisServer, free_port
 from tests.service.world import demo_records
 
@@ -140,7 +141,7 @@ def test_redis_forgets_users_after_their_time(redis_server: RedisServer) -> None
         for store in (brief, long):
             await store.append({"x": pack_events([click(1)])})
             await store.put([("y", b"{}\n")])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while await brief.get("x") is not None or await brief.get("y") is not None:
                 await asyncio.sleep(0.05)
         redis: Any = Redis.from_url(redis_server.url)

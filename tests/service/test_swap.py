@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from control.state import Desired, Overrides
 from service.file_state import FileState
 from service.redis_state import RedisState
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import RedisServer, post
 from tests.service.fleet import want
 from tests.service.test_serve import Served, served
@@ -27,8 +28,6 @@ ASKED = {"user_id": "nobody", "k": 20}
 """Nothing is known of this user with or without Redis, so that answers depend on the bundle alone."""
 PREFIX = "swap:"
 TTL_S = 1.0
-PATIENCE_S = 120.0
-"""The gate's process takes only what nobody else wants of a core: beside other work a verdict took 40 s."""
 
 
 class Cluster:
@@ -115,7 +114,8 @@ class Load:
             thread.join()
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=20, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+        one_by_one = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=self._url, timeout=PATIENCE_S, limits=one_by_one) as client:
             while not self._end.wait(0.002):
                 try:
                     answer = client.post("/v1/rank", json=ASKED)
@@ -132,7 +132,7 @@ class Load:
 
 
 def standing(url: str) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{url}/v1/bundles", timeout=20, verify=False).json()["state"]
+    found: dict[str, Any] = httpx.get(f"{url}/v1/bundles", timeout=PATIENCE_S, verify=False).json()["state"]
     return found
 
 
@@ -145,13 +145,6 @@ def all_serve(url: str, version: int, processes: int = 2) -> bool:
     return (found["wanted"], found["agreed"], said) == (version, version, [version] * processes)
 
 
-def until(condition: Callable[[], object], what: Callable[[], object] = str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, what()
-        time.sleep(0.02)
-
-
 def test_swaps_under_load_cost_no_request_and_mix_nothing(cluster: Cluster) -> None:
     with cluster.run() as service, Load(service.url, cluster.expected) as load:
         until(lambda: all_serve(service.url, 1), lambda: standing(service.url))
@@ -160,7 +153,7 @@ def test_swaps_under_load_cost_no_request_and_mix_nothing(cluster: Cluster) -> N
             until(lambda v=version: all_serve(service.url, v), lambda: standing(service.url))  # type: ignore[misc]
             before = load.counts[bundle_id]
             until(lambda b=bundle_id, n=before: load.counts[b] > n + 5)  # type: ignore[misc]
-        text = httpx.get(f"{service.url}/metrics").text
+        text = httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text
         for what in ("wanted", "agreed", "serving"):
             lines = [line for line in text.splitlines() if line.startswith("adrank_state_version{") and what in line]
             assert len(lines) == 2, "one a process"
@@ -177,7 +170,7 @@ def test_a_worker_is_killed_in_the_middle_of_a_swap(cluster: Cluster) -> None:
         os.kill(victim, signal.SIGKILL)
         until(lambda: all_serve(service.url, version), lambda: standing(service.url))
         assert str(victim) not in {each["process"].split(".")[-2] for each in standing(service.url)["processes"]}
-        text = httpx.get(f"{service.url}/metrics").text
+        text = httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text
         assert f'pid="{victim}"' not in text, "the dead serve no version"
     assert load.wrong == []
 
@@ -189,7 +182,7 @@ def test_redis_is_killed_in_the_middle_of_a_swap(cluster: Cluster) -> None:
         time.sleep(0.1)
         assert cluster.redis.process is not None
         cluster.redis.process.kill()
-        cluster.redis.process.wait(10)
+        cluster.redis.process.wait(PATIENCE_S)
         until(lambda: standing(service.url)["error"] is not None)
         answered = sum(load.counts.values())
         until(lambda: sum(load.counts.values()) > answered + 10)
@@ -208,12 +201,12 @@ def test_the_whole_service_is_killed_in_the_middle_of_a_swap(cluster: Cluster) -
         with cluster.run() as service, Load(service.url, cluster.expected) as load:
             last = max(1, len(cluster.audit()))
             until(lambda n=last: all_serve(service.url, n), lambda: standing(service.url))  # type: ignore[misc]
-            assert httpx.get(f"{service.url}/readyz").json()["bundle_id"] == served_last
+            assert httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S).json()["bundle_id"] == served_last
             if bundle_id:
                 cluster.want(bundle_id)
                 time.sleep(delay)
                 os.killpg(service.process.pid, signal.SIGKILL)
-                service.process.wait(10)
+                service.process.wait(PATIENCE_S)
         assert load.wrong == []
         served_last = bundle_id
     assert cluster.audit() == [1, 2, 3]
@@ -230,7 +223,7 @@ def test_a_state_of_one_process_lasts_as_long_as_it(tmp_path: Path, monkeypatch:
         assert [each["serving"] for each in found["processes"]] == [1]
         assert len(list((tmp_path / "temporary").glob("adrank-state-*"))) == 1
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(10) == 0
+        assert service.process.wait(PATIENCE_S) == 0
     assert list((tmp_path / "temporary").glob("adrank-state-*")) == []
 
 
@@ -240,6 +233,6 @@ def test_the_state_of_a_folder_prevails_over_the_setting(tmp_path: Path) -> None
     with served(bundles[0], *options) as service:
         assert standing(service.url)["agreed"] == 1
     with served(bundles[1], *options) as service:
-        assert httpx.get(f"{service.url}/readyz").json()["bundle_id"] == "world"
+        assert httpx.get(f"{service.url}/readyz", timeout=PATIENCE_S).json()["bundle_id"] == "world"
         known = asyncio.run(FileState(tmp_path / "state", TTL_S).look())
         assert known.agreed == known.wanted == Desired(version=1, control=Overrides(bundle="world"))

@@ -20,6 +20,7 @@ from service.metrics import Metrics
 from service.redis_store import RedisStore
 from service.user_cache import Limits, UserCache
 from service.user_features import UserFeatures, UserReader
+from tests.patience import soon
 from tests.service.conftest import RedisServer, client_of
 from tests.service.proxy import DelayingProxy
 from tests.service.test_redis_faults import fill, rank, redis_settings
@@ -54,13 +55,6 @@ class Detour:
         await self.rest.close()
 
 
-async def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Return once it is true. TimeoutError."""
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.002)
-
-
 def told(metrics: Metrics) -> bool:
     return "adrank_user_cache_told 1.0" in metrics.render().decode()
 
@@ -83,13 +77,13 @@ class Worker:
         return self.cache.fresh(user_id) is not None
 
     async def until_told(self, is_told: bool = True) -> None:
-        await until(lambda: told(self.metrics) == is_told)
+        await soon(lambda: told(self.metrics) == is_told)
 
     async def catch_up(self, other: RedisStore) -> None:
         """Return once the news of all changes so far have come: they come in the order of the changes."""
         await self.read("last")
         await other.put([("last", b"{}\n")])
-        await until(lambda: not self.fresh("last"))
+        await soon(lambda: not self.fresh("last"))
 
 
 @asynccontextmanager
@@ -130,7 +124,7 @@ def test_a_kept_user_costs_redis_nothing(redis_server: RedisServer, prefix: str)
         redis: Any = Redis.from_url(redis_server.url)
         async with worker(redis_store(redis_server.url, prefix=prefix)) as mine:
             await mine.store.append({"x": clicks(1)})
-            await until(lambda: not mine.fresh("x"))
+            await soon(lambda: not mine.fresh("x"))
             before = await gets(redis)
             for _ in range(20):
                 assert ads(await mine.read("x")) == [1]
@@ -152,7 +146,7 @@ def test_own_events_are_seen_at_once_and_those_of_others_when_told(redis_server:
                     await each.read("x")
                 await mine.reader.append({"x": clicks(i)})
                 assert ads(await mine.read("x")) == list(range(1, i + 1))
-                await until(lambda: not theirs.fresh("x"))
+                await soon(lambda: not theirs.fresh("x"))
                 assert ads(await theirs.read("x")) == list(range(1, i + 1))
             assert "adrank_user_cache_invalidations_total" in theirs.metrics.render().decode()
 
@@ -185,13 +179,13 @@ def test_whatever_happens_to_a_key_is_told(redis_server: RedisServer, prefix: st
             else:
                 await other.put((f"u{i}", b"{}\n") for i in range(5000))
                 await other.put([("x", pack(UserRecord({"n": 2})))])
-            await until(lambda: not mine.fresh("x"))
+            await soon(lambda: not mine.fresh("x"))
             after = await mine.read("x")
             gone = how in ("deleted", "expired", "all deleted", "renamed")
             assert after.record.profile == ({} if gone else {"n": 2})
             assert (before.known, after.known) == (how != "created", not gone)
             if how == "all deleted":
-                await until(lambda: told(mine.metrics))
+                await soon(lambda: told(mine.metrics))
         await redis.aclose()
         await other.close()
 
@@ -207,7 +201,7 @@ def test_only_users_are_told_of(redis_server: RedisServer, prefix: str) -> None:
         await began.wait()
         for key in (b"other:x", prefix.encode() + "é x".encode(), prefix.encode() + b"\xff", prefix.encode()):
             await redis.set(key, b"{}\n")
-        await until(lambda: len(seen) >= 3)
+        await soon(lambda: len(seen) >= 3)
         assert seen == ["é x", "\ufffd", ""]
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -228,9 +222,9 @@ def test_news_that_overtake_an_answer_are_not_lost(redis_server: RedisServer, pr
                 await mine.catch_up(direct)
                 proxy.holds = True
                 early = asyncio.create_task(mine.read("x"))
-                await until(lambda: proxy.held == 1)  # Redis has answered, the answer is held back
+                await soon(lambda: proxy.held == 1)  # Redis has answered, the answer is held back
                 await direct.append({"x": clicks(2)})
-                await until(lambda: not mine.reader._flights)
+                await soon(lambda: not mine.reader._flights)
                 proxy.holds = False
                 assert ads(await mine.read("x")) == [1, 2]
                 assert not early.done()
@@ -302,7 +296,7 @@ def test_a_redis_that_does_not_tell(
         limits = Limits(users=10, bytes=10**6, told_s=LONG_S, untold_s=untold_s, stale_s=LONG_S)
         async with worker(redis_store(url, prefix=prefix), limits, follows=False) as mine:
             with caplog.at_level(logging.WARNING):
-                await until(lambda: "does not tell which users change" in caplog.text)
+                await soon(lambda: "does not tell which users change" in caplog.text)
             assert "NoPermissionError" in caplog.text
             assert "secret" not in caplog.text
             await mine.store.append({"x": clicks(1)})
@@ -325,7 +319,7 @@ def test_a_password_is_used_for_news_too(redis_server: RedisServer, prefix: str)
         async with worker(redis_store(redis_server.url.replace("//", "//known:secret@"), prefix=prefix)) as mine:
             assert not (await mine.read("x")).known
             await redis.set(prefix + "x", b"{}\n")
-            await until(lambda: not mine.fresh("x"))
+            await soon(lambda: not mine.fresh("x"))
             assert (await mine.read("x")).known, "written by somebody else, seen at once"
         await redis.execute_command("ACL", "DELUSER", "known")
         await redis.aclose()

@@ -18,6 +18,7 @@ from benchmarks.http.process import (
     on_core,
     two_cores,
 )
+from tests.patience import until
 
 FAMILY = """
 import subprocess, sys, time
@@ -34,11 +35,8 @@ def started(program: str, folder: Path) -> ServerProcess:
 
 
 def wait_for(process: ServerProcess, n: int) -> list[int]:
-    end = time.monotonic() + 20
-    while len(found := process.processes()) != n or "started" not in process.log.read_text():
-        assert time.monotonic() < end, found
-        time.sleep(0.02)
-    return found
+    until(lambda: len(process.processes()) == n and "started" in process.log.read_text(), process.processes)
+    return process.processes()
 
 
 def state(pid: int) -> str:
@@ -75,10 +73,7 @@ def test_processor_time_is_that_of_the_family(tmp_path: Path) -> None:
     process = started(busy, tmp_path)
     try:
         wait_for(process, 1)
-        end = time.monotonic() + 20
-        while process.cpu_s() < 0.25:  # counted in ticks of 10 ms
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: process.cpu_s() >= 0.25)  # counted in ticks of 10 ms
         assert process.cpu_s() < 2
     finally:
         process.stop()
