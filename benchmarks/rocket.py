@@ -1,7 +1,8 @@
 """Rocket Launching against the light net alone and the booster alone, and what each of its parts is worth.
 
 Every variant is the pair of models/configs/DATASET-rocket.yaml with one thing changed (`paper`: with all that the
-configuration adds taken away), so all have the same training. A run is chosen on the validation split; figures are of
+configuration adds taken away), so all have the same training: the configuration's, or with --epochs and --batch-size
+another. A run is chosen on the validation split; figures are of
 the test split, with paired intervals (models/intervals.py) against the light net alone and the booster alone. The gap
 is the mean (l - z)² of the light net's and the booster's logits on the validation split.
 """
@@ -82,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variants", choices=VARIANTS, nargs="+", default=list(VARIANTS), metavar="NAME", help="default all"
     )
+    parser.add_argument(
+        "--epochs", type=at_least(1), metavar="N", help="passes over the training split (default: the configuration's)"
+    )
+    parser.add_argument(
+        "--batch-size", type=at_least(1), metavar="N", help="impressions a step (default: the configuration's)"
+    )
     parser.add_argument("--seeds", type=at_least(0), metavar="N", nargs="+", default=[1, 2, 3], help="default 1 2 3")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", default=Path("artifacts/checkpoints"),
@@ -102,7 +109,10 @@ def run(arguments: argparse.Namespace) -> Report:
     names = [name for name in VARIANTS if name in {*ALONE, *arguments.variants}]
     dataset = "marketplace" if arguments.quick else arguments.dataset
     try:
-        entries = entries_of(CONFIGS / f"{dataset}-rocket.yaml", names, QUICK_BATCH if arguments.quick else None)
+        batch_size = arguments.batch_size or (QUICK_BATCH if arguments.quick else None)
+        changed = {"batch_size": batch_size, "epochs": arguments.epochs}
+        training = {key: value for key, value in changed.items() if value is not None}
+        entries = entries_of(CONFIGS / f"{dataset}-rocket.yaml", names, **training)
         with tempfile.TemporaryDirectory(prefix="adrank-rocket-") as temporary, computing(1):
             work = Path(temporary)
             raw, prepared, out = arguments.data, arguments.prepared, arguments.out
@@ -115,17 +125,18 @@ def run(arguments: argparse.Namespace) -> Report:
         raise ValueError(str(error)) from error
 
 
-def entries_of(path: Path, names: list[str], batch_size: int | None = None) -> list[Entry]:
-    """A configuration a variant, but for those that are the rocket as it is; `batch_size` in place of its own.
+def entries_of(path: Path, names: list[str], **training: int) -> list[Entry]:
+    """A configuration a variant, but for those that are the rocket as it is; `training` in place of its own values.
 
     ConfigError when the configuration at `path` is no rocket.
     """
     config = read_config(path)
-    if batch_size is not None:
-        training = config.training.model_copy(update={"batch_size": batch_size})
-        config = config.model_copy(update={"training": training})
     if config.rocket is None:
         raise ConfigError(f"{path}: there is no rocket in it")
+    if training:
+        ending = "".join(f"-{key.replace('_', '-')}-{value}" for key, value in training.items())
+        changed = {"training": config.training.model_copy(update=training), "name": config.name + ending}
+        config = config.model_copy(update=changed)
     found = []
     for name in names:
         made = VARIANTS[name][1](config)

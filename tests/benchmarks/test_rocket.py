@@ -105,6 +105,19 @@ def test_the_gap_is_that_of_logits_on_validation(market: Market, tmp_path: Path)
     assert gap(run) == pytest.approx(far.square().mean().item(), rel=1e-4)
 
 
+def test_all_variants_have_another_training_where_one_is_asked_for(tmp_path: Path) -> None:
+    names = ["light", "booster", "rocket", "no-hint"]
+    usual = {each.model: each.config for each in entries_of(pair(tmp_path), names)}
+    others = {each.model: each.config for each in entries_of(pair(tmp_path), names, epochs=3, batch_size=32)}
+    for name in names:
+        assert changed(usual[name], others[name]) == {"name", "training"}
+        trainings = [each[name].training.model_dump() for each in (usual, others)]
+        differs = {key for key in trainings[0] if trainings[0][key] != trainings[1][key]}
+        assert differs == {"epochs", "batch_size"}
+        assert (others[name].training.epochs, others[name].training.batch_size) == (3, 32)
+    assert len({each.name for each in (*usual.values(), *others.values())}) == 8, "no run is taken for another"
+
+
 def test_what_is_no_rocket_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "din.yaml"
     path.write_text(yaml.safe_dump(make_config("din", DIN).model_dump(mode="json")))
@@ -115,7 +128,7 @@ def test_what_is_no_rocket_is_refused(tmp_path: Path) -> None:
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
     arguments = argparse.Namespace(
         quick=False, dataset="kuairand", data=tmp_path / "nowhere", prepared=tmp_path, out=tmp_path, seeds=[1],
-        variants=["rocket"],
+        variants=["rocket"], epochs=None, batch_size=None,
     )  # fmt: skip
     with pytest.raises(ValueError, match="nowhere"):
         rocket.run(arguments)
