@@ -36,8 +36,6 @@ from models.training import TrainingError
 CONFIGS = Path("models/configs")
 DATASETS = ("kuairand", "marketplace")
 QUICK = MarketplaceSpec(seed=1, ads=300, users=300, impressions=20_000, days=5)
-QUICK_BATCH = 256
-"""Impressions a step with it: at the configuration's 1,024 there would be 32 steps in all, and nothing learnt."""
 METRICS = ("auc", "gauc", "logloss")
 ALONE = ("light", "booster")
 """What every variant is compared with."""
@@ -109,8 +107,7 @@ def run(arguments: argparse.Namespace) -> Report:
     names = [name for name in VARIANTS if name in {*ALONE, *arguments.variants}]
     dataset = "marketplace" if arguments.quick else arguments.dataset
     try:
-        batch_size = arguments.batch_size or (QUICK_BATCH if arguments.quick else None)
-        changed = {"batch_size": batch_size, "epochs": arguments.epochs}
+        changed = {"batch_size": arguments.batch_size, "epochs": arguments.epochs}
         training = {key: value for key, value in changed.items() if value is not None}
         entries = entries_of(CONFIGS / f"{dataset}-rocket.yaml", names, **training)
         with tempfile.TemporaryDirectory(prefix="adrank-rocket-") as temporary, computing(1):
