@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.patience import UNHURRIED
+
 if TYPE_CHECKING:
     from export.assemble import Trained
     from tests.market import Demo, Market
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read at the first import
 # Commands that tests start train in two threads. On a busy machine these would spend five times the work on waiting.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ |= UNHURRIED
 # Shells start what is to run behind them with Ctrl-C ignored. Tests send it, to themselves and to commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+OPEN_FILES = 400
+"""With more of them unused ones are looked for."""
 settings.register_profile("adrank", deadline=None, derandomize=True)
 settings.load_profile("adrank")
 
@@ -44,6 +49,14 @@ def pytest_collection_finish() -> None:
         logging.getLogger("torch.__trace").propagate = True
     if "export.to_onnx" in sys.modules:
         keep_registry()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Bundles and prepared data hold 34 open files each, until the collector finds that nobody needs them. It is seldom
+    at work, and many machines allow 1,024."""
+    if sum(1 for _ in Path("/dev/fd").iterdir()) > OPEN_FILES:
+        gc.collect()
 
 
 def keep_registry() -> None:

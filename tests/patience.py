@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+UNHURRIED = {"ADRANK_GATE_LATENCY_RATIO": "99", "ADRANK_GATE_IDLE_SECONDS": "0"}
+"""Settings of all services that tests start: on a busy machine, too, new bundles are judged and not too slow."""
 PATIENCE_S = 300.0
 """A wait that ends the test as failed. No test is about this time: what hangs is to be told from what is slow."""
 

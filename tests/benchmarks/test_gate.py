@@ -19,7 +19,7 @@ def test_two_small_bundles_are_judged(tmp_path: Path) -> None:
     assert (report.figures["gate.same.passed"], report.figures["gate.wrong.passed"]) == (1, 0)
     assert (report.figures["gate.same.overlap"], report.figures["gate.same.shift"]) == (1, 0)
     assert report.figures["gate.same.latency_ratio"] > 0
-    assert 0 < report.figures["gate.keep_us"] < 1000
+    assert report.figures["gate.keep_us"] > 0
     assert [len(table.rows) for table in report.tables] == [14, 7]
     assert report.tables[0].title.startswith("same against world: passed after ")
 

@@ -17,7 +17,7 @@ from typing import Self
 import httpx
 
 from tests.docs.pages import ROOT
-from tests.patience import PATIENCE_S, until
+from tests.patience import PATIENCE_S, UNHURRIED, until
 from tests.service.conftest import free_port
 
 SERVES = re.compile(r"(\w+=\S+ )*(make run\b|adrank serve\b)")
@@ -58,7 +58,7 @@ class Walk:
         self._said = folder / "service.log"
         path = f"{self.folder / '.venv/bin'}:{os.environ['PATH']}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ADRANK_")}
-        self._environment = kept | {"PATH": path, "PORT": str(self.port), "ADRANK_PORT": str(self.port)}
+        self._environment = kept | UNHURRIED | {"PATH": path, "PORT": str(self.port), "ADRANK_PORT": str(self.port)}
 
     def __enter__(self) -> Self:
         return self

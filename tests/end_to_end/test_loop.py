@@ -27,7 +27,7 @@ from tests.market import Market
 from tests.patience import PATIENCE_S, until
 from tests.service.conftest import RedisServer
 
-OPEN = ("--gate-overlap", "0", "--gate-psi", "99", "--gate-score-shift", "99", "--gate-latency-ratio", "99")
+OPEN = ("--gate-overlap", "0", "--gate-psi", "99", "--gate-score-shift", "99")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 LOOP = (sys.executable, str(ROOT / "adrank.py"), "loop")
 VISITS = 200

@@ -16,8 +16,6 @@ from tests.service.world import Recipe, make_world
 PROMISE = "rate: 20\np50_ms: 20000\np99_ms: 30000\ndegraded_rate: {degraded}\n"
 
 pytestmark = pytest.mark.slow
-UNHURRIED = [*PATIENT, "--gate-latency-ratio", "1000", "--gate-idle-seconds", "0"]
-"""A busy machine must not make the gate refuse a bundle."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def two_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(two_bundles: Path) -> Iterator[Served]:
-    with serve(two_bundles, UNHURRIED) as served:
+    with serve(two_bundles, PATIENT) as served:
         yield served
 
 

@@ -24,8 +24,7 @@ def test_a_refused_bundle_stays_visible_and_a_good_one_is_tried_on_requests(tmp_
     spoilt_bundles.with_nan_weights(make_world(tmp_path / "store", Recipe(bundle_id="bad")))
     store = FileState(tmp_path / "state", 5.0)
     options = ["--state-folder", str(tmp_path / "state"), "--bundle-cache", str(tmp_path / "cache")]
-    # The bundles compute alike, but this may be a busy machine, and a request takes 0.4 ms.
-    with served(live, *options, "--gate-latency-ratio", "9") as service:
+    with served(live, *options) as service:
 
         def rank() -> str:
             answer = httpx.post(f"{service.url}/v1/rank", json=ASKED, timeout=PATIENCE_S)

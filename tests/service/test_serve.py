@@ -16,7 +16,7 @@ import pytest
 
 from service.listener import listen
 from service.serve import main
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, UNHURRIED
 from tests.service.conftest import RedisServer, free_port
 from tests.service.world import Recipe, make_world
 
@@ -36,14 +36,13 @@ class Served:
 @contextmanager
 def served(folder: Path, *options: str) -> Iterator[Served]:
     patient = ["--default-deadline-ms", "8000", "--features-timeout-ms", "1500", "--redis-timeout-ms", "1000"]
-    patient += ["--gate-idle-seconds", "0"]
     process = subprocess.Popen(
         [sys.executable, "adrank.py", "serve", "--bundle", str(folder), "--port", "0", *patient, *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("ADRANK_")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("ADRANK_")} | UNHURRIED,
     )
     try:
         assert process.stdout is not None

@@ -44,12 +44,7 @@ class Cluster:
     @property
     def options(self) -> list[str]:
         state = ["--state-ttl-seconds", str(TTL_S), "--state-poll-seconds", "0.1", "--keep-bundles", "0"]
-        limits = {
-            "overlap": "0",
-            "psi": "99",
-            "score-shift": "99",
-            "latency-ratio": "99",
-        }  # other scores, on a busy machine
+        limits = {"overlap": "0", "psi": "99", "score-shift": "99"}  # other scores
         gate = [word for name, value in limits.items() for word in (f"--gate-{name}", value)]
         gate += ["--bundle-cache", str(self.cache)]
         return ["--workers", "2", "--redis-url", self.redis.url, "--redis-prefix", PREFIX, *state, *gate]

@@ -166,9 +166,8 @@ def open_world(root: Path, recipe: Recipe | None = None) -> Bundle:
 
 
 def settings_for(folder: Path, **changed: Any) -> Settings:
-    """Settings for a test: time enough, so that a busy machine degrades nothing and judges new bundles all the same."""
+    """Settings for a test: time enough, so that a busy machine degrades nothing."""
     patient = {"default_deadline_ms": 8000, "features_timeout_ms": 1500, "redis_timeout_ms": 1000}
-    patient["gate_idle_seconds"] = 0
     return Settings(**{"bundle": folder, **patient, **changed})
 
 
