@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import yaml
 from bundle.folder import open_bundle
 from service.example import example_request
 from service.metrics import Metrics
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.service.conftest import free_port
 from tests.service.test_serve import served
 from tests.service.world import make_world
@@ -113,16 +112,15 @@ def test_prometheus_reads_our_metrics_back(tmp_path: Path) -> None:
     ):
         for _ in range(7):
             assert httpx.post(f"{service.url}/v1/rank", timeout=PATIENCE_S, json=body).status_code == 200
-        end = time.monotonic() + PATIENCE_S
-        while True:
+
+        def counted() -> float:
             try:
                 found = asked(url, 'sum(adrank_requests_total{route="/v1/rank",status="200"})')
             except httpx.TransportError:  # it is starting
-                found = []
-            if found and float(found[0]["value"][1]) == 7:
-                break
-            assert time.monotonic() < end, found
-            time.sleep(0.2)
+                return 0.0
+            return float(found[0]["value"][1]) if found else 0.0
+
+        until(lambda: counted() == 7, lambda: str(counted()), 0.2)
         for query in queries():
             asked(url, query.replace("$__rate_interval", "1m"))
         kept = asked(url, 'sum(adrank_stage_ads_total{stage="auction",side="out"})')

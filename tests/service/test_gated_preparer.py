@@ -17,11 +17,12 @@ import pytest
 
 from bundle.record import pack
 from bundle.store import publish
+from service import gate_helper
 from service.app import create_app
 from service.background import Background
 from service.errors import StoreError
 from service.gate import Job
-from service.gate_helper import command
+from service.gate_helper import come_forward, command
 from service.gate_process import Line
 from service.gated_preparer import GatedPreparer
 from service.loaded import LoadedBundle
@@ -202,6 +203,19 @@ def test_the_helper_is_not_started_on_the_event_loop(host: Host) -> None:
     watching = False
     assert len(started) == 1
     assert started[0] is not threading.main_thread()
+
+
+def test_a_helper_that_is_not_done_in_time_comes_forward(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward: list[int] = []
+
+    def watched(process: "subprocess.Popen[bytes]") -> None:
+        forward.append(process.pid)
+        come_forward(process)
+
+    monkeypatch.setattr(gate_helper, "come_forward", watched)
+    host.add("next")
+    assert host.prepare("next", gate_idle_seconds=0.01).id == "next"
+    assert len(forward) == 1
 
 
 def test_processes_of_a_host_ask_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:

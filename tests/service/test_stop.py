@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import time
 from pathlib import Path
 
 import httpx
@@ -37,6 +36,15 @@ def connected(service: Served) -> socket.socket:
     connection = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def refuses(service: Served) -> bool:
+    """Whether it takes no new connection."""
+    try:
+        connected(service).close()
+    except OSError:
+        return True
+    return False
 
 
 def until_unready(service: Served) -> None:
@@ -90,14 +98,7 @@ def test_a_request_in_flight_is_finished(folder: Path) -> None:
         whole = request("/v1/rank", body)
         slow.sendall(whole[: -len(body)])
         service.process.send_signal(signal.SIGTERM)
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                connected(service).close()
-            except OSError:
-                break
-            assert time.monotonic() < end, "it takes connections for ever"
-            time.sleep(0.05)
+        until(lambda: refuses(service), lambda: "it takes connections for ever", 0.05)
         slow.sendall(body)
         assert answer(slow).startswith(b"HTTP/1.1 200 ")
         assert service.process.wait(PATIENCE_S) == 0

@@ -55,6 +55,23 @@ def test_it_is_cancelled_until_it_ends(ignored: int) -> None:
     asyncio.run(scenario())
 
 
+def test_one_that_failed_is_logged_and_keeps_nobody_from_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async def failing() -> None:
+            raise ZeroDivisionError("odd")
+
+        failed, other = asyncio.create_task(failing()), asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        await ended(failed, other)
+        assert other.cancelled()
+
+    asyncio.run(scenario())
+    (said,) = caplog.records
+    assert "failing() done" in said.message
+    assert said.exc_info is not None
+    assert isinstance(said.exc_info[1], ZeroDivisionError)
+
+
 def test_those_that_have_ended_and_none_at_all() -> None:
     async def scenario() -> None:
         done = asyncio.create_task(asyncio.sleep(0, "result"))
